@@ -47,7 +47,7 @@ create table accepted.job (
   expires_at timestamp with time zone not null,
   constraint job_pkey primary key (id),
   constraint job_attempt_range check (attempt >= 0),
-  constraint job_ended_at_when_final check ((status = any (array['succeeded'::accepted.job_status, 'failed'::accepted.job_status, 'canceled'::accepted.job_status])) = (ended_at is not null)),
+  constraint job_ended_at_when_final check ((status > 'running'::accepted.job_status) = (ended_at is not null)),
   constraint job_error_when_failed check ((status = 'failed'::accepted.job_status) = (error is not null)),
   constraint job_percent_range check (percent >= 0 and percent <= 100)
 ) partition by range (id);
@@ -393,17 +393,19 @@ create function accepted.add_ended_job()
  set search_path to 'pg_catalog', 'pg_temp'
 as $function$
 begin
-  insert into accepted.ended_job (ended_at, job_id, status) values (new.ended_at, new.id, new.status)
-  on conflict do nothing;
+  if new.status = 'failed' or new.ended_at - new.created_at > interval '3 hours' then
+    insert into accepted.ended_job (ended_at, job_id, status) values (new.ended_at, new.id, new.status)
+    on conflict do nothing;
+  end if;
   return null;
 end
 $function$;
-comment on function accepted.add_ended_job() is 'Trigger function: adds a job that has ended to accepted.ended_job.';
+comment on function accepted.add_ended_job() is 'Trigger function: adds a job to accepted.ended_job if it has failed, or has ended more than three hours after it was accepted.';
 
-create trigger job_end_indexed after update on accepted.job for each row when (new.ended_at is not null and new.ended_at is distinct from old.ended_at and (new.status = 'failed'::accepted.job_status or (new.ended_at - new.created_at) > '03:00:00'::interval)) execute function accepted.add_ended_job();
+create trigger job_end_indexed after update of ended_at on accepted.job for each row when (new.status = 'failed'::accepted.job_status or (new.ended_at - new.created_at) > '03:00:00'::interval) execute function accepted.add_ended_job();
 comment on trigger job_end_indexed on accepted.job is 'Adds jobs to accepted.ended_job when they end.';
 
-create trigger job_inserted_ended after insert on accepted.job for each row when (new.ended_at is not null and (new.status = 'failed'::accepted.job_status or (new.ended_at - new.created_at) > '03:00:00'::interval)) execute function accepted.add_ended_job();
+create trigger job_inserted_ended after insert on accepted.job for each row when (new.ended_at is not null) execute function accepted.add_ended_job();
 comment on trigger job_inserted_ended on accepted.job is 'Adds jobs to accepted.ended_job that are inserted after their end, for example when rows are copied.';
 
 -- Changes
@@ -993,15 +995,20 @@ create function accepted.record_limit_arrival()
  set search_path to 'pg_catalog', 'pg_temp'
 as $function$
 begin
-  insert into accepted.limit_arrival (operation, key, job_id, due_at)
-  values (new.name, new.singleton_key, new.id, case when new.singleton_key is null then 'infinity' else new.start_after end);
+  if new.state < 'active' and not new.blocked then
+    insert into accepted.limit_arrival (operation, key, job_id, due_at)
+    values (new.name, new.singleton_key, new.id, case when new.singleton_key is null then 'infinity' else new.start_after end);
+  end if;
   return null;
 end
 $function$;
 comment on function accepted.record_limit_arrival() is 'Trigger function: records in accepted.limit_arrival that a job waits.';
 
-create trigger accepted_limit_arrival after insert or update of state, blocked, start_after, singleton_key, policy on accepted_queue.job for each row when (new.policy = 'limited'::text and new.state < 'active'::accepted_queue.job_state and not new.blocked) execute function accepted.record_limit_arrival();
-comment on trigger accepted_limit_arrival on accepted_queue.job is 'Records when a job of an operation with a limit waits: a new job, a retry, a released job, a job that was blocked or deferred.';
+create trigger accepted_limit_arrival after insert on accepted_queue.job for each row when (new.policy = 'limited'::text) execute function accepted.record_limit_arrival();
+comment on trigger accepted_limit_arrival on accepted_queue.job is 'Records when a new job of an operation with a limit waits.';
+
+create trigger accepted_limit_return after update of state, blocked, start_after, singleton_key, policy on accepted_queue.job for each row when (new.policy = 'limited'::text and new.state < 'active'::accepted_queue.job_state and not new.blocked) execute function accepted.record_limit_arrival();
+comment on trigger accepted_limit_return on accepted_queue.job is 'Records when a job of an operation with a limit waits again: a retry, a released job, a job that was blocked or deferred.';
 
 create function accepted.find_unlimited_jobs(operation text)
  returns void
@@ -3992,11 +3999,14 @@ end
 $function$;
 comment on function accepted.refuse_change() is 'Trigger function: refuses changes of accepted.job that would damage it, and names the function to use instead.';
 
-create trigger job_id_is_uuid7 before insert on accepted.job for each row when ((get_byte(uuid_send(new.id), 6) >> 4) <> 7) execute function accepted.refuse_change();
+create trigger job_id_is_uuid7 before insert on accepted.job for each row when (new.id::text !~~ '______________7%'::text) execute function accepted.refuse_change();
 comment on trigger job_id_is_uuid7 on accepted.job is 'Refuses ids that are no UUIDv7.';
 
-create trigger job_final before update on accepted.job for each row when (old.ended_at is not null and new.status <> old.status or new.id <> old.id or new.operation <> old.operation or new.created_at <> old.created_at) execute function accepted.refuse_change();
-comment on trigger job_final on accepted.job is 'Refuses changes of a final status, and of the id, the operation and the time of creation.';
+create trigger job_final before update of status on accepted.job for each row when (old.ended_at is not null and new.status <> old.status) execute function accepted.refuse_change();
+comment on trigger job_final on accepted.job is 'Refuses changes of a final status.';
+
+create trigger job_identity before update of id, operation, created_at on accepted.job for each row when (new.id <> old.id or new.operation <> old.operation or new.created_at <> old.created_at) execute function accepted.refuse_change();
+comment on trigger job_identity on accepted.job is 'Refuses changes of the id, the operation and the time of creation.';
 
 create trigger job_pending_not_deleted before delete on accepted.job for each row when (old.ended_at is null) execute function accepted.refuse_change();
 comment on trigger job_pending_not_deleted on accepted.job is 'Refuses to delete a job that has not ended.';
@@ -4035,14 +4045,24 @@ create function accepted.advance_sequence()
  set search_path to 'pg_catalog', 'pg_temp'
 as $function$
 begin
-  new.sequence := greatest(new.sequence, old.sequence + 1);
-  new.updated_at := greatest(clock_timestamp(), old.updated_at);
+  if new.sequence < old.sequence or (
+    new.status, new.principal, new.resource, new.percent, new.message, new.attempt, new.max_attempts, new.result,
+    new.error, new.coalesced, new.cancel_requested, new.retry_of, new.parent, new.children,
+    new.waiting_for, new.started_at, new.ended_at, new.expires_at
+  ) is distinct from (
+    old.status, old.principal, old.resource, old.percent, old.message, old.attempt, old.max_attempts, old.result,
+    old.error, old.coalesced, old.cancel_requested, old.retry_of, old.parent, old.children,
+    old.waiting_for, old.started_at, old.ended_at, old.expires_at
+  ) then
+    new.sequence := greatest(new.sequence, old.sequence + 1);
+    new.updated_at := greatest(clock_timestamp(), old.updated_at);
+  end if;
   return new;
 end
 $function$;
 comment on function accepted.advance_sequence() is 'Trigger function: makes a change visible to clients that compare the sequence or the ETag.';
 
-create trigger job_sequence before update on accepted.job for each row when (new.sequence < old.sequence or (new.sequence = old.sequence or new.updated_at < old.updated_at) and (new.status is distinct from old.status or new.principal is distinct from old.principal or new.resource is distinct from old.resource or new.percent is distinct from old.percent or new.message is distinct from old.message or new.attempt is distinct from old.attempt or new.max_attempts is distinct from old.max_attempts or new.result is distinct from old.result or new.error is distinct from old.error or new.coalesced is distinct from old.coalesced or new.cancel_requested is distinct from old.cancel_requested or new.retry_of is distinct from old.retry_of or new.parent is distinct from old.parent or new.children is distinct from old.children or new.waiting_for is distinct from old.waiting_for or new.started_at is distinct from old.started_at or new.ended_at is distinct from old.ended_at or new.expires_at is distinct from old.expires_at)) execute function accepted.advance_sequence();
+create trigger job_sequence before update on accepted.job for each row when (new.sequence <= old.sequence or new.updated_at < old.updated_at) execute function accepted.advance_sequence();
 comment on trigger job_sequence on accepted.job is 'Increases the sequence and the time of the change when a statement changes what clients see without doing so. Never lets them decrease.';
 
 create function accepted.refuse_foreign_job()
@@ -4053,6 +4073,10 @@ create function accepted.refuse_foreign_job()
  set jit to 'off'
 as $function$
 begin
+  -- Own jobs of pg-boss.
+  if new.name ~ '^__pgboss__' then
+    return new;
+  end if;
   -- pg-boss may enter a job that has failed once more under another id. The worker then retries it as a new job.
   if new.data ->> 'job' ~ '^[0-9a-f-]{36}$' and exists (
     select from accepted.job where job.id = (new.data ->> 'job')::uuid and job.operation = new.name and (
@@ -4071,7 +4095,7 @@ end
 $function$;
 comment on function accepted.refuse_foreign_job() is 'Trigger function: refuses rows that another program inserts into the queue of an operation, for example with pg-boss. A worker would find no status for such a job.';
 
-create trigger accepted_foreign_job before insert on accepted_queue.job for each row when ((new.data ->> 'job'::text) is distinct from new.id::text and new.name !~ '^__pgboss__'::text) execute function accepted.refuse_foreign_job();
+create trigger accepted_foreign_job before insert on accepted_queue.job for each row when ((new.data ->> 'job'::text) is distinct from new.id::text) execute function accepted.refuse_foreign_job();
 comment on trigger accepted_foreign_job on accepted_queue.job is 'Refuses jobs that have no row in accepted.job.';
 
 -- Partitions
