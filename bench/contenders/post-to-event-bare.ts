@@ -51,8 +51,7 @@ async function accept(key: string, body: string): Promise<string> {
   await inTransaction([
     (client) => [client.query('begin'), insertKey(client, [key, id])],
     (client) => [insertNote(client, [id, JSON.parse(body).text])],
-    (client) => [insertJob(client, [id])],
-    (client) => [client.query('commit')],
+    (client) => [insertJob(client, [id]), client.query('commit')],
   ])
   void notify(pool, ['work', id])
   return id

@@ -39,7 +39,7 @@ export const acceptLatency: Scenario = {
         const contender = ours.name
         const percentOfCore = (metric: string) => format((medianOf(series, contender, metric) * perSecond) / 1e4)
         const reason = [
-          `A request takes four round trips to Postgres, one of them a commit: ${describeLeastLatency(bench.baseline, 4, 1)}.`,
+          `A request takes three round trips to Postgres, one of them with a commit: ${describeLeastLatency(bench.baseline, 3, 1)}.`,
           `The empty Fastify answers in ${format(medianOf(series, empty.name, 'p50'))} ms.`,
           `At this rate the API takes ${percentOfCore('processCpu')} % of a core and Postgres ${percentOfCore('postgresCpu')} %, on a machine that they share with the load generator.`,
         ].join(' ')

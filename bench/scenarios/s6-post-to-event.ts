@@ -29,7 +29,7 @@ export const postToTerminalEvent: Scenario = {
       const series = await interleave(bench, opened, metrics, load, warmUp)
       const contender = postToEvent.name
       const bare = (metric: string) => format(medianOf(series, postToEventByHand.name, metric))
-      const reason = `Accept, notification, claim, settle, notification and the read of the change are eleven round trips, three of them commits. The hand-written contender, which does nothing else, takes ${bare('p50')} ms (p99 ${bare('p99')} ms).`
+      const reason = `Accept, notification, claim, settle, notification and the read of the change are ten round trips, three of them commits. The hand-written contender, which does nothing else, takes ${bare('p50')} ms (p99 ${bare('p99')} ms).`
       const goal = (metric: string, maximum: number) =>
         atMost(series, {
           contender,
