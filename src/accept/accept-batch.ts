@@ -1,4 +1,5 @@
 import type { Database } from '../db/database.ts'
+import { pipeline } from '../db/pipeline.ts'
 import { requestPolicy, transact } from '../db/transaction.ts'
 import { ProblemError } from '../errors.ts'
 import { insertBatch, type NewBatch } from '../jobs/enqueue-batch.ts'
@@ -112,12 +113,10 @@ const overloaded = (detail: string) => new ProblemError('database-unavailable', 
 /** Accepts a batch within the transaction. See {@link BatchCommitter.submit}. */
 async function acceptBatch(trx: AnyTransaction, batch: AcceptedBatch, seals: Seals): Promise<BatchAcceptOutcome> {
   const { id, principal, entries, onEnd, idempotency } = batch
-  await setTimeouts(trx, 'wait')
-  if (idempotency) {
-    const [holder] = await claimKeys(trx, [{ principal, ...idempotency, jobId: id }])
-    if (holder && holder.jobId !== id) {
-      return isSameRequest(idempotency, holder) ? { kind: 'replayed', jobId: holder.jobId } : { kind: 'key-reused' }
-    }
+  const claims = idempotency ? [{ principal, ...idempotency, jobId: id }] : []
+  const [, [holder]] = await pipeline(trx, (trx) => [setTimeouts(trx, 'wait'), claimKeys(trx, claims)])
+  if (idempotency && holder && holder.jobId !== id) {
+    return isSameRequest(idempotency, holder) ? { kind: 'replayed', jobId: holder.jobId } : { kind: 'key-reused' }
   }
   const children = await writeAll(trx, entries)
   const next = onEnd && (await writeFollowing(trx, onEnd))

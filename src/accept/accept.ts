@@ -1,5 +1,5 @@
 import type { Acceptance } from '../acceptance.ts'
-import { registerCommitCheck } from '../db/commit-check.ts'
+import { readTransactionId, registerCommitCheck } from '../db/commit-check.ts'
 import type { LockWait } from '../db/locks.ts'
 import { pipeline } from '../db/pipeline.ts'
 import { enqueueAndCommit } from '../jobs/enqueue.ts'
@@ -9,7 +9,7 @@ import type { Seals } from '../jobs/seals.ts'
 import type { AnyTransaction } from '../operation.ts'
 import type { PgBoss } from '../queue/boss.ts'
 import { groupRequests, sharedEndpoint, shareJobs } from './coalesce.ts'
-import { type Acceptances, type Group, writeDomainRows } from './domain-rows.ts'
+import { type Group, writeDomainRows } from './domain-rows.ts'
 import type { AcceptEntry } from './entry.ts'
 import { isSameRequest } from './fingerprint.ts'
 import { claimKeys, type KeyClaim, setTimeouts, takeOver } from './idempotency-key.ts'
@@ -26,11 +26,11 @@ export type AcceptOutcome =
   /** An earlier request had the same key and another fingerprint. */
   | { kind: 'key-reused' }
 
-/** Requests whose keys and domain rows are written, but not their jobs. */
+/** Requests that are written, except their new jobs. */
 export interface Accepted {
   /** One for each entry, in the same order. They are valid only after the transaction has committed. */
   outcomes: (AcceptOutcome | undefined)[]
-  /** Writes the new jobs and commits the transaction. */
+  /** Writes the new jobs, and sends the COMMIT with them. Does nothing without new jobs. */
   commit(): Promise<void>
 }
 
@@ -41,8 +41,8 @@ export interface AcceptContext {
 }
 
 /**
- * Accepts requests within the transaction. Their keys, domain rows, status rows and queue rows commit together or not
- * at all.
+ * Accepts requests within the transaction: writes their keys and domain rows, and returns how to write their status rows
+ * and queue rows. All of them commit together or not at all.
  *
  * @param lockWait with `skip`, the outcome of an entry is undefined while another open transaction has locked its key,
  *   its coalescing key or the job that it would share
@@ -55,86 +55,67 @@ export async function accept(
   entries: readonly AcceptEntry[],
   lockWait: LockWait = 'wait',
 ): Promise<Accepted> {
-  const [begun, holders] = await pipeline(trx, (trx) => [setTimeouts(trx, lockWait), claimAll(trx, entries, lockWait)])
-  const isFresh = ({ id, idempotency }: AcceptEntry) => !idempotency || holders.get(id)?.jobId === id
-  const fresh = entries.filter(isFresh)
+  const claims = entries.flatMap(({ id, principal, idempotency }) =>
+    idempotency ? [{ principal, ...idempotency, jobId: id }] : [],
+  )
+  const [now, found, assignedId] = await pipeline(trx, (trx) => [
+    setTimeouts(trx, lockWait),
+    claimKeys(trx, claims, lockWait),
+    // A repeated request writes nothing, and needs no id.
+    readTransactionId(trx, claims.length < entries.length),
+  ])
+  const holders = new Map(claims.map(({ jobId }, index) => [jobId, found[index]]))
+  const fresh = entries.filter(({ id, idempotency }) => !idempotency || holders.get(id)?.jobId === id)
   const groups = await groupRequests(trx, fresh, seals, lockWait)
   const acceptances = await writeDomainRows(trx, groups)
   await moveKeys(trx, groups)
-  const shared = await writeShared(trx, groups, acceptances, seals)
+  const existing = groups.filter(({ exists }) => exists)
+  const shared = existing.map((group) => ({ group, replacement: acceptances.get(group) }))
   const created = groups.filter(({ exists }) => !exists)
   const newJobs = created.map((group) => newJob(group, acceptances.get(group) as Acceptance<unknown>))
-  const inserted = newJobs.map((job) => toInserted(job, { createdAt: begun.now, updatedAt: begun.now }))
-  const jobs = new Map([...shared, ...inserted].map((job) => [job.id, job]))
+  const jobs = [...(await shareJobs(trx, shared, seals)), ...newJobs.map((job) => toInserted(job, now))]
   const outcomes = toOutcomes(entries, { fresh, groups, holders, jobs })
   return {
     outcomes,
     async commit() {
       const [first] = newJobs
-      // The jobs of others have registered a check of their own.
+      // Kysely then sends the COMMIT. shareJobs has registered a check.
       if (!first) return
-      const { transactionId } = begun
+      const transactionId = assignedId ?? (await readTransactionId(trx, true))
       registerCommitCheck(trx, { transactionId, commitProof: insertProof(first.id), outcome: { result: outcomes } })
       await enqueueAndCommit(boss, trx, newJobs, seals)
     },
   }
 }
 
+interface Written {
+  /** The entries whose keys were free. */
+  fresh: readonly AcceptEntry[]
+  groups: readonly Group[]
+  /** Who has the key of each entry. The keys of the map are the ids of the entries. */
+  holders: ReadonlyMap<string, KeyClaim | undefined>
+  /** The jobs of the groups. */
+  jobs: readonly Job[]
+}
+
 function toOutcomes(
   entries: readonly AcceptEntry[],
   { fresh, groups, holders, jobs }: Written,
 ): (AcceptOutcome | undefined)[] {
+  const jobOf = new Map(jobs.map((job) => [job.id, job]))
   const groupOf = new Map(groups.flatMap((group) => group.entries.map(({ id }) => [id, group] as const)))
   // The idempotency key of a locked entry counts as unused, because its job does not exist.
   const locked = new Set(fresh.filter(({ id }) => !groupOf.has(id)).map(({ id }) => id))
   return entries.map((entry) => {
     const group = groupOf.get(entry.id)
-    if (group) return { kind: isFirst(group, entry) ? 'accepted' : 'coalesced', job: jobs.get(group.jobId) as Job }
+    if (group) return { kind: isFirst(group, entry) ? 'accepted' : 'coalesced', job: jobOf.get(group.jobId) as Job }
     const holder = holders.get(entry.id)
     if (!holder || locked.has(holder.jobId)) return undefined
     return toReplay(entry, { ...holder, jobId: groupOf.get(holder.jobId)?.jobId ?? holder.jobId })
   })
 }
 
-/** What has been written for entries, and for which. */
-interface Written {
-  /** The entries whose keys were free. */
-  fresh: readonly AcceptEntry[]
-  groups: readonly Group[]
-  /** Who has the keys, by the ids of the entries. */
-  holders: ReadonlyMap<string, KeyClaim | undefined>
-  jobs: ReadonlyMap<string, Job>
-}
-
 const isFirst = ({ exists, jobId }: Group, { id }: AcceptEntry) => !exists && jobId === id
-
-async function claimAll(
-  trx: AnyTransaction,
-  entries: readonly AcceptEntry[],
-  lockWait: LockWait,
-): Promise<Map<string, KeyClaim | undefined>> {
-  const claims = entries.flatMap(({ id, principal, idempotency }) =>
-    idempotency ? [{ principal, ...idempotency, jobId: id }] : [],
-  )
-  if (claims.length === 0) return new Map()
-  const holders = await claimKeys(trx, claims, lockWait)
-  return new Map(claims.map(({ jobId }, index) => [jobId, holders[index]]))
-}
-
-/** Adds requests to existing jobs. Returns these jobs. */
-async function writeShared(
-  trx: AnyTransaction,
-  groups: readonly Group[],
-  acceptances: Acceptances,
-  seals: Seals,
-): Promise<Job[]> {
-  const existing = groups.filter(({ exists }) => exists)
-  return shareJobs(
-    trx,
-    existing.map((group) => ({ group, replacement: acceptances.get(group) })),
-    seals,
-  )
-}
 
 /**
  * Calls the `accept` of each operation once, with all of its entries. Returns the jobs to enqueue, in the same order. No

@@ -35,7 +35,10 @@ export interface CommitterOptions {
   seals?: Seals
   mutex: KeyedMutex
   tracing?: Tracing | undefined
-  /** How long the work of a transaction may take: of a batch (`skip`), of a request that is accepted alone (`wait`). */
+  /**
+   * How long the work of a transaction may take before its last statements and its COMMIT are sent: of a batch (`skip`),
+   * of a request that is accepted alone (`wait`).
+   */
   workTimeoutMs?: Readonly<Record<LockWait, number>>
 }
 

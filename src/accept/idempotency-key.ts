@@ -1,5 +1,4 @@
 import { sql } from 'kysely'
-import { currentTransactionId } from '../db/commit-check.ts'
 import { keyLock, type LockWait, setLockTimeout, withLockTimeoutError } from '../db/locks.ts'
 import { type QuerySource, runWithGenericPlan } from '../db/plan-settings.ts'
 import { isRow } from '../db/row-lookup.ts'
@@ -65,6 +64,7 @@ export async function claimKeys(
   claims: readonly KeyClaim[],
   lockWait: LockWait = 'wait',
 ): Promise<(KeyClaim | undefined)[]> {
+  if (claims.length === 0) return []
   const byKey = Map.groupBy(claims, nameOf)
   const firsts = [...byKey.values()].map(([first]) => first as KeyClaim)
   const find = () => insertOrFind(trx, firsts, lockWait)
@@ -80,22 +80,13 @@ export const keyLocked = (cause?: unknown): ProblemError =>
 
 const lockOfKey = sql`hashtextextended(key, hashtextextended(principal, 0))`
 
-/** What the first statement of a transaction reads. */
-export interface Begun {
-  /** See {@link currentTransactionId}. */
-  transactionId: string
-  /** The `now()` of the transaction. */
-  now: Date
-}
-
-/** Sets the timeouts of a transaction that accepts requests. */
-export async function setTimeouts(trx: AnyTransaction, lockWait: LockWait): Promise<Begun> {
-  const { rows } = await sql<{ transaction_id: string; now_ms: string }>`
+/** Sets the timeouts of a transaction that accepts requests. Returns the `now()` of the transaction. */
+export async function setTimeouts(trx: AnyTransaction, lockWait: LockWait): Promise<Date> {
+  const { rows } = await sql<{ now_ms: string }>`
     select ${setLockTimeout(timeoutsMs[lockWait].lock)},
       set_config('statement_timeout', ${String(timeoutsMs[lockWait].statement)}, true),
-      ${currentTransactionId} as transaction_id, ${milliseconds(sql`now()`)} as now_ms`.execute(trx)
-  const [row] = rows
-  return { transactionId: row?.transaction_id as string, now: new Date(Number(row?.now_ms)) }
+      ${milliseconds(sql`now()`)} as now_ms`.execute(trx)
+  return new Date(Number(rows[0]?.now_ms))
 }
 
 /**

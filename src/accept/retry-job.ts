@@ -1,5 +1,6 @@
 import { sql } from 'kysely'
 import { currentTransactionId, registerCommitCheck } from '../db/commit-check.ts'
+import { pipeline } from '../db/pipeline.ts'
 import type { JobStatus } from '../db/tables.ts'
 import { ProblemError } from '../errors.ts'
 import { type Job, jobColumns } from '../jobs/job.ts'
@@ -39,8 +40,8 @@ export async function retryJob(
   { id, jobId, owner, principal, idempotency, traceparent, tracestate }: RetryRequest,
 ): Promise<Exclude<AcceptOutcome, { kind: 'coalesced' }>> {
   if (idempotency) {
-    await setTimeouts(trx, 'wait')
-    const [holder] = await claimKeys(trx, [{ principal, ...idempotency, jobId: id }])
+    const claims = [{ principal, ...idempotency, jobId: id }]
+    const [, [holder]] = await pipeline(trx, (trx) => [setTimeouts(trx, 'wait'), claimKeys(trx, claims)])
     if (holder && holder.jobId !== id) {
       return isSameRequest(idempotency, holder) ? { kind: 'replayed', jobId: holder.jobId } : { kind: 'key-reused' }
     }

@@ -11,7 +11,10 @@ import { encodeValues, type Statement, StatementBatch } from './statement-batch.
 const idleInTransactionTimeoutMs = 30_000
 
 const beginPattern = /^(begin|start transaction)\b[^;]*$/i
-const endPattern = /^(commit|rollback)$/i
+/** The COMMIT of work in a transaction of Kysely, which will send another COMMIT or a ROLLBACK after the work. */
+export const earlyCommit = 'commit work'
+
+const endPattern = /^(commit( work)?|rollback)$/i
 const rollbackPattern = /^rollback\b/i
 
 /** Returns the result of a BEGIN, COMMIT or ROLLBACK that is not sent to Postgres. */
@@ -26,8 +29,9 @@ type Callback = (error: unknown, result?: unknown) => void
  *
  * Within a transaction, the client sends all statements of one turn of the event loop together. It sends BEGIN together
  * with the first statement, and it can send COMMIT together with the last statements. So neither BEGIN nor COMMIT needs
- * a round trip of its own. Once COMMIT or ROLLBACK has been sent, the client rejects further statements until the
- * answer arrives. Such statements would run outside the transaction, and a ROLLBACK would not undo them.
+ * a round trip of its own. Once COMMIT or ROLLBACK has been sent, the client rejects further statements: they would run
+ * outside the transaction, and a ROLLBACK would not undo them. After an {@link earlyCommit} or a failed COMMIT, it
+ * rejects them until the next COMMIT, ROLLBACK or BEGIN.
  */
 export class PipelinedClient extends PinnedClient {
   /**
@@ -42,8 +46,9 @@ export class PipelinedClient extends PinnedClient {
   #statementsInProgress = 0
   /**
    * `pending`: BEGIN will be sent with the next statement. `ending`: COMMIT or ROLLBACK was sent but not yet answered.
+   * `ended`: another COMMIT or a ROLLBACK will follow.
    */
-  #transaction: 'none' | 'pending' | 'begun' | 'ending' = 'none'
+  #transaction: 'none' | 'pending' | 'begun' | 'ending' | 'ended' = 'none'
   /** The text of the pending BEGIN. */
   #beginText = ''
   /** The statements to send at the end of this turn. */
@@ -82,16 +87,17 @@ export class PipelinedClient extends PinnedClient {
     const { text = '', values } = config
     const answer = (error: unknown, command = '') => void process.nextTick(callback, error, localResult(command))
     const isOutside = this.#transaction === 'none'
+    const isBegin = beginPattern.test(text) && (isOutside || this.#isOver())
     const isEnd = endPattern.test(text)
     const invalidValue = encodeValues(config)
     if (invalidValue) answer(invalidValue)
-    else if (this.#transaction === 'ending') {
+    else if (this.#transaction === 'ending' || (this.#transaction === 'ended' && !isEnd && !isBegin)) {
       answer(new Error('The transaction has ended: await every statement before you send COMMIT or ROLLBACK'))
-    } else if (isOutside && beginPattern.test(text)) {
+    } else if (isBegin) {
       this.#transaction = 'pending'
       this.#beginText = text
       answer(null, 'BEGIN')
-    } else if (isEnd && (this.#transaction === 'pending' || this.#hasEnded())) {
+    } else if (isEnd && (this.#transaction === 'pending' || this.#isOver())) {
       this.#transaction = 'none'
       answer(null, text.toUpperCase())
     } else if (isOutside || (!values?.length && text.includes(';')) || 'rows' in config) {
@@ -116,8 +122,7 @@ export class PipelinedClient extends PinnedClient {
     // ROLLBACK must run even when an earlier statement fails, so ROLLBACK is sent in a batch of its own.
     if (rollbackPattern.test(config.text)) this.#sendBatch()
     this.#addToBatch(config, (error, result) => {
-      // After a failed COMMIT, the transaction must still be rolled back.
-      if (isEnd) this.#transaction = error ? 'begun' : 'none'
+      if (isEnd) this.#transaction = error || config.text === earlyCommit ? 'ended' : 'none'
       callback(error && this.#mark(error), result)
     })
     if (isEnd) this.#transaction = 'ending'
@@ -165,10 +170,10 @@ export class PipelinedClient extends PinnedClient {
     this.#batch = undefined
   }
 
-  /** Whether the transaction has already ended and no statement is in progress. */
-  #hasEnded(): boolean {
+  /** Whether the transaction has ended in Postgres too. After a failed COMMIT, it may have to be rolled back. */
+  #isOver(): boolean {
     const { readyForQuery } = this as unknown as { readyForQuery: boolean }
-    return this.#transaction === 'none' && readyForQuery && super.getTransactionStatus() === 'I'
+    return this.#transaction === 'ended' && readyForQuery && super.getTransactionStatus() === 'I'
   }
 
   /** Whether a transaction was begun and has not ended. */

@@ -15,8 +15,8 @@ export interface CommitCheck {
    */
   commitProof: RawBuilder<unknown>
   /**
-   * What the transaction returns if it has committed. Required if the work sends its COMMIT together with other
-   * statements, because the connection may then break before the work has returned.
+   * What `transact` returns if the transaction has committed. Required if the work itself sends the COMMIT: the
+   * connection may then break before the work returns.
    */
   outcome?: { result: unknown }
 }
@@ -27,6 +27,18 @@ const checks = new WeakMap<object, CommitCheck>()
  * A column with the id of the current transaction. Add it to a statement of the transaction that returns rows anyway.
  */
 export const currentTransactionId = sql<string>`pg_current_xact_id()::text`
+
+/**
+ * Reads the id of the transaction.
+ *
+ * @param isAssigned true if the transaction needs an id. By default, Postgres assigns one only when it writes.
+ * @returns undefined if the transaction has no id
+ */
+export async function readTransactionId(trx: AnyTransaction, isAssigned: boolean): Promise<string | undefined> {
+  const id = isAssigned ? currentTransactionId : sql<string | null>`pg_current_xact_id_if_assigned()::text`
+  const { rows } = await sql<{ id: string | null }>`select ${id} as id`.execute(trx)
+  return rows[0]?.id ?? undefined
+}
 
 /**
  * Registers how to find out the outcome of a transaction if the answer to its COMMIT is lost. Does nothing when

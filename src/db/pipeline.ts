@@ -1,5 +1,6 @@
 import { type Kysely, type KyselyProps, type PostgresDialect, sql, Transaction } from 'kysely'
 import type { AnyTransaction } from '../operation.ts'
+import { earlyCommit } from './client.ts'
 import { errorCode, sqlstate } from './sqlstate.ts'
 import type { Tables } from './tables.ts'
 
@@ -43,7 +44,7 @@ export async function pipeline<Results extends unknown[]>(
 /**
  * Waits for all statements. Rejects with the error of the failed statement, not with the error of a skipped statement.
  */
-export async function allOrFirstCause<Results extends unknown[]>(
+async function allOrFirstCause<Results extends unknown[]>(
   started: {
     [Index in keyof Results]: Promise<Results[Index]>
   },
@@ -55,5 +56,9 @@ export async function allOrFirstCause<Results extends unknown[]>(
   return results.map((one) => (one as PromiseFulfilledResult<unknown>).value) as Results
 }
 
-/** Commits the transaction. As the last statement of a {@link pipeline}, it needs no round trip of its own. */
-export const commitStatement = async (trx: AnyTransaction): Promise<void> => void (await sql`commit`.execute(trx))
+/**
+ * Commits the transaction. As the last statement of a {@link pipeline}, it needs no round trip of its own. The text
+ * tells the client that Kysely will send another COMMIT or a ROLLBACK.
+ */
+export const commitStatement = async (trx: AnyTransaction): Promise<void> =>
+  void (await sql`${sql.raw(earlyCommit)}`.execute(trx))

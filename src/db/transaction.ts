@@ -28,9 +28,9 @@ class UnknownCommit extends Error {
 }
 
 /**
- * Runs a transaction, and retries it after a rollback as the policy allows. When the connection breaks during COMMIT,
- * this function asks Postgres whether the transaction has committed (see {@link registerCommitCheck}). Resolves only
- * after the commit.
+ * Runs a transaction, and retries it after a rollback as the policy allows. When the connection breaks during COMMIT, or
+ * during statements that were sent with it, this function asks Postgres whether the transaction has committed (see
+ * {@link registerCommitCheck}). Resolves only after the commit.
  *
  * @throws the error of the last run. When the outcome of the COMMIT is unknown, this is the error of the lost
  *   connection.

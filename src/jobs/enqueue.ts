@@ -1,11 +1,12 @@
 import { sql } from 'kysely'
 import { currentTransactionId, registerCommitCheck } from '../db/commit-check.ts'
-import { pipeline } from '../db/pipeline.ts'
+import { commitStatement, pipeline } from '../db/pipeline.ts'
 import { runWithGenericPlan } from '../db/plan-settings.ts'
 import { milliseconds } from '../db/timestamp.ts'
 import type { AnyTransaction } from '../operation.ts'
-import { enqueueAll, type PgBoss } from '../queue/boss.ts'
+import type { PgBoss } from '../queue/boss.ts'
 import { insertMany } from '../queue/insert-many.ts'
+import { prepareInserts, runInsert, runInsertBeforeCommit } from '../queue/queue-inserts.ts'
 import { idIn, type Job, jobAsJson, jobFromJson } from './job.ts'
 import { insertProof, type NewJob, prepareInsert, toInserted } from './new-job.ts'
 import { noSeals, type Seals } from './seals.ts'
@@ -57,30 +58,33 @@ export async function enqueue(
   seals: Seals = noSeals,
 ): Promise<Job[]> {
   const { trx, statement, entries } = prepareInsert(givenTrx, jobs, seals)
-  // Returning the rows would take as long as inserting them. Everything in them is known, except the times.
-  const inserting = sql<{ created_ms: string; updated_ms: string; transaction_id: string }>`
+  // Returning the rows would take as long as inserting them. Everything in them is known, except the time.
+  const inserting = sql<{ now_ms: string; transaction_id: string }>`
     with made as (${statement} returning 1)
-    select ${milliseconds(sql`now()`)} as created_ms, ${milliseconds(sql`statement_timestamp()`)} as updated_ms,
-      ${currentTransactionId} as transaction_id
+    select ${milliseconds(sql`now()`)} as now_ms, ${currentTransactionId} as transaction_id
     from (select count(*) from made) as counted`
-  const [{ rows }] = await pipeline(trx, (trx) => [inserting.execute(trx), enqueueAll(boss, trx, entries)])
+  const inserts = await prepareInserts(boss, entries)
+  const [{ rows }] = await pipeline(trx, (trx) => [
+    inserting.execute(trx),
+    ...inserts.map((insert) => runInsert(trx, insert)),
+  ])
   await addDependencies(trx, jobs)
   const [row] = rows
   registerCommitCheck(givenTrx, {
     transactionId: row?.transaction_id,
     commitProof: insertProof(jobs[0]?.id),
   })
-  const times = { createdAt: new Date(Number(row?.created_ms)), updatedAt: new Date(Number(row?.updated_ms)) }
+  const now = new Date(Number(row?.now_ms))
   // A job that waits for others has changed since it was inserted.
   const waiting = jobs.filter(({ after = [] }) => after.length > 0).map(({ id }) => id)
   const changed = waiting.length > 0 ? await readJobs(trx, waiting) : []
   const byId = new Map(changed.map(({ job }) => jobFromJson(job)).map((job) => [job.id, job]))
-  return jobs.map((job) => byId.get(job.id) ?? toInserted(job, times))
+  return jobs.map((job) => byId.get(job.id) ?? toInserted(job, now))
 }
 
 /**
- * Inserts new jobs like {@link enqueue}, and commits the transaction, in one round trip. The jobs are those of
- * {@link toInserted}, with the `now()` of the transaction as both times. Register a commit check first.
+ * Inserts new jobs like {@link enqueue}, and commits the transaction, in one round trip. {@link toInserted} returns the
+ * jobs. Register a commit check with an `outcome` before.
  */
 export async function enqueueAndCommit(
   boss: PgBoss,
@@ -88,8 +92,13 @@ export async function enqueueAndCommit(
   jobs: readonly Omit<NewJob, 'after'>[],
   seals: Seals = noSeals,
 ): Promise<void> {
-  const { trx, statement, entries } = prepareInsert(givenTrx, jobs, seals, sql`now()`)
-  await pipeline(trx, (trx) => [statement.execute(trx), enqueueAll(boss, trx, entries, 'commit')])
+  const { trx, statement, entries } = prepareInsert(givenTrx, jobs, seals)
+  const inserts = await prepareInserts(boss, entries)
+  await pipeline(trx, (trx) => [
+    statement.execute(trx),
+    ...inserts.map((insert) => runInsertBeforeCommit(trx, insert)),
+    commitStatement(trx),
+  ])
 }
 
 /** Inserts jobs like {@link enqueue}, without reading them: that would take half of the time. */

@@ -48,27 +48,26 @@ export function assertRunAt(runAt: Date | undefined): void {
 export const insertProof = (id: string | undefined): RawBuilder<unknown> =>
   sql`select from accepted.job where id = ${id}`
 
-/** Makes the job that a statement inserts. */
-export function toInserted(job: NewJob, { createdAt, updatedAt }: { createdAt: Date; updatedAt: Date }): Job {
+/**
+ * Returns a new job as it will be stored.
+ *
+ * @param createdAt the `now()` of the transaction
+ */
+export function toInserted(job: NewJob, createdAt: Date): Job {
   const { id, operation, principal, resource = null, retryOf = null, parent = null, runAt, coalesced = 0 } = job
   const due = runAt && runAt > createdAt ? runAt : createdAt
   return {
     ...{ id, operation: operation.name, status: 'queued', principal, resource, percent: null, message: null },
     ...{ attempt: 0, max_attempts: operation.retry.limit + 1, sequence: '1', result: null, error: null, coalesced },
     ...{ cancel_requested: false, retry_of: retryOf, parent, children: null, waiting_for: null },
-    ...{ created_at: createdAt, started_at: null, updated_at: updatedAt, ended_at: null },
+    ...{ created_at: createdAt, started_at: null, updated_at: createdAt, ended_at: null },
     expires_at: new Date(due.getTime() + operation.keepSeconds * 1000),
     ...{ attempt_started_at: null, progress_at: null, progress_base: null },
   }
 }
 
 /** Prepares the statement that inserts the status rows of new jobs, and the entries for their queues. */
-export function prepareInsert(
-  givenTrx: AnyTransaction,
-  jobs: readonly NewJob[],
-  seals: Seals,
-  updatedAt: RawBuilder<unknown> = sql`statement_timestamp()`,
-) {
+export function prepareInsert(givenTrx: AnyTransaction, jobs: readonly NewJob[], seals: Seals) {
   // A plugin of the app's own Kysely instance may rename columns or parse values.
   const trx = givenTrx.withoutPlugins()
   // JSON, because the setting `array_nulls` of the app's connection decides whether an array can contain a null.
@@ -83,10 +82,10 @@ export function prepareInsert(
   const statement = sql`
     insert into accepted.job
       (id, operation, principal, idempotency_key, resource, group_id, max_attempts, coalesced, retry_of, traceparent,
-      tracestate, webhook_endpoint_id, parent, batch, payload, run_at, updated_at, expires_at)
+      tracestate, webhook_endpoint_id, parent, batch, payload, run_at, expires_at)
     select
       id, operation, principal, idempotency_key, resource, group_id, max_attempts, coalesced, retry_of, traceparent,
-      tracestate, webhook_endpoint_id, parent, batch, payload, run_at, ${updatedAt},
+      tracestate, webhook_endpoint_id, parent, batch, payload, run_at,
       greatest(run_at, now()) + make_interval(secs => keep_seconds)
     from json_to_recordset(${rows}::json) as new
       (id uuid, operation text, principal text, idempotency_key text, resource text, group_id text,

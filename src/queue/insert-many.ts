@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
 import type { AnyTransaction } from '../operation.ts'
-import { missingQueue, type QueueEntry } from './boss.ts'
+import { missingQueue, type QueueEntry } from './queue-inserts.ts'
 import { queueJobPartition, queueSchema, queueTable } from './schema.ts'
 
 const now = sql.raw(`${queueSchema}.job_now()`)

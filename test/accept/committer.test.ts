@@ -30,6 +30,7 @@ const note = defineOperation({
       if (input.word === 'locks') await sql`update account set balance = balance + 1`.execute(trx)
       if (input.word === 'slow') await sql`select pg_sleep(2.5)`.execute(trx)
       if (input.word === 'hangs') await hanging.promise
+      if (input.word === 'late') late.resolve(async () => void (await sql`delete from effect`.execute(trx)))
       if (input.word === 'breaks' && terminations-- > 0)
         await sql`select pg_terminate_backend(pg_backend_pid())`.execute(trx)
     }
@@ -38,6 +39,8 @@ const note = defineOperation({
     )
   },
 })
+/** Resolved by a request with the word `late`: sends a statement through its transaction. */
+let late = Promise.withResolvers<() => Promise<void>>()
 /** How many more times a request with the word `breaks` terminates its backend. */
 let terminations = 0
 /** A request with the word `hangs` waits for this promise. */
@@ -271,6 +274,39 @@ t.test('a request is accepted once although its COMMIT takes longer than its wor
   t.match(await committer.submit(entryOf('x')), { kind: 'accepted' })
   t.same(await readEffects(), ['x'])
   t.match(await jobs.query('select count(*)::integer from accepted.job'), [{ count: 1 }])
+})
+
+for (const end of ['commits', 'fails']) {
+  t.test(`a statement that accept sends while the COMMIT ${end} is rejected`, async (t) => {
+    const { jobs, committer, readEffects } = await setUp(t)
+    await committer.submit(entryOf('before'))
+    await jobs.query(`
+      create function wait() returns trigger language plpgsql as $$
+        begin
+          perform pg_advisory_xact_lock(1);
+          if '${end}' = 'fails' then raise exception 'unwanted'; end if;
+          return null;
+        end $$;
+      create constraint trigger wait after insert on effect deferrable initially deferred for each row execute function wait()`)
+    const { commit } = await beginTransaction(t, jobs.database, 'select pg_advisory_xact_lock(1)')
+    late = Promise.withResolvers()
+    const accepted = committer.submit(entryOf('late')).catch(({ message }) => message)
+    const send = await late.promise
+    await until(async () => (await findBlockedBackends(jobs.query, 'commit%')).length === 1)
+    const rejected = t.rejects(send(), { message: /^The transaction has ended/ })
+    await commit()
+    t.match(await accepted, end === 'commits' ? { kind: 'accepted' } : 'unwanted')
+    await rejected
+    t.same(await readEffects(), end === 'commits' ? ['before', 'late'] : ['before'])
+  })
+}
+
+t.test('a division by zero of the app during COMMIT is not taken for a missing queue', async (t) => {
+  const { jobs, committer } = await setUp(t)
+  await jobs.query(`
+    create function divide() returns trigger language plpgsql as 'begin perform 1 / (select 0); end';
+    create constraint trigger divide after insert on effect deferrable initially deferred for each row execute function divide()`)
+  await t.rejects(committer.submit(entryOf('x')), { code: '22012' })
 })
 
 t.test('when the queue of an operation is missing, its requests fail, and nothing of them is stored', async (t) => {

@@ -126,4 +126,19 @@ t.test('adapters', async (t) => {
       t.same(await stored(), { words: [], jobs: [], queued: 0 })
     })
   }
+
+  for (const [name, { transact }] of Object.entries(libraries)) {
+    t.test(`in a transaction of ${name}, a missing queue is an error that names the queue`, async (t) => {
+      await jobs.query('truncate effect, accepted.job, accepted_queue.job')
+      await jobs.query("delete from accepted_queue.queue where name = 'note.create'")
+      const work = transact(async (trx) => {
+        await accepted.enqueueAll(trx, [
+          { operation: sealed, payload: { word: 'a' } },
+          { operation: note, payload: { word: 'b' } },
+        ])
+      })
+      await t.rejects(work, { message: /^The queue 'note.create' is missing/ })
+      t.same(await stored(), { words: [], jobs: [], queued: 0 })
+    })
+  }
 })

@@ -110,6 +110,27 @@ t.test('when a statement fails, the statements sent together with it do not run 
   t.same(await words(), ['taken'])
 })
 
+t.test('after a COMMIT that failed, statements are rejected until the next transaction', async (t) => {
+  const { database, words } = await openWatched(t)
+  await database.pool.query(`
+    create function refuse() returns trigger language plpgsql as $$ begin raise exception 'unwanted'; end $$;
+    create constraint trigger refuse after insert on word deferrable initially deferred for each row
+    when (new.word = 'bad') execute function refuse()`)
+  for (const next of ['rollback', 'begin']) {
+    const client = await database.pool.connect()
+    await client.query('begin')
+    await client.query("insert into word values ('bad')")
+    await t.rejects(client.query('commit'), /unwanted/)
+    await t.rejects(client.query("insert into word values ('late')"), /The transaction has ended/)
+    await client.query(next)
+    if (next === 'rollback') await client.query('begin')
+    await client.query('insert into word values ($1)', [next])
+    await client.query('commit')
+    client.release()
+  }
+  t.same(await words(), ['begin', 'rollback'])
+})
+
 t.test('ROLLBACK TO SAVEPOINT runs even if the statement before it fails', async (t) => {
   const { database, words } = await openWatched(t)
   const client = await database.pool.connect()

@@ -2,8 +2,8 @@ import { defineOperation } from 'accepted'
 import t from 'tap'
 import Type from 'typebox'
 import { v7 as uuid7 } from 'uuid'
-import { enqueueAll } from '../../src/queue/boss.ts'
 import { insertMany } from '../../src/queue/insert-many.ts'
+import { prepareInserts, runInsert } from '../../src/queue/queue-inserts.ts'
 import { openJobs } from '../support/jobs.ts'
 
 const input = Type.Object({ word: Type.String() })
@@ -24,7 +24,7 @@ t.test('the rows are the same as those of pg-boss', async (t) => {
   ]
   const [theirs, ours] = [entries(), entries()]
   await database.kysely.transaction().execute(async (trx) => {
-    await enqueueAll(boss, trx, theirs)
+    for (const insert of await prepareInserts(boss, theirs)) await runInsert(trx, insert)
     await insertMany(trx, ours)
   })
   const read = async (written: { id: string }[]) => {

@@ -1,5 +1,4 @@
-import { sql } from 'kysely'
-import { currentTransactionId, registerCommitCheck } from '../../src/db/commit-check.ts'
+import { readTransactionId, registerCommitCheck } from '../../src/db/commit-check.ts'
 import type { AnyTransaction } from '../../src/operation.ts'
 import type { Claim } from '../../src/queue/claim.ts'
 import type { OperationWorker } from './operation-worker.ts'
@@ -18,15 +17,7 @@ export async function registerFinishCheck(
   const [claim] = claims
   if (!claim) return
   const [row] = pending.values()
-  const transactionId = row?.transaction_id ?? (await readTransactionId(trx))
+  // When all jobs had already ended, no locked row has the id.
+  const transactionId = row?.transaction_id ?? (await readTransactionId(trx, true))
   registerCommitCheck(trx, { transactionId, commitProof: worker.claims.notHeldProof(claim) })
-}
-
-/**
- * Reads the id of the transaction. Needed only when all jobs had already ended, because then no locked row contains the
- * id.
- */
-async function readTransactionId(trx: AnyTransaction): Promise<string | undefined> {
-  const { rows } = await sql<{ id: string }>`select ${currentTransactionId} as id`.execute(trx)
-  return rows[0]?.id
 }
