@@ -74,7 +74,7 @@ export const controls: readonly Control[] = [
     expectedViolation: 'duplicated',
     cuts: [
       {
-        file: 'src/queue/claims.ts',
+        file: 'src/queue/lost-claim.ts',
         from: 'if (affected === claims.length) return',
         to: 'if (affected <= claims.length) return',
       },
@@ -100,12 +100,12 @@ export const controls: readonly Control[] = [
     cuts: [
       {
         file: 'src/jobs/abandon.ts',
-        from: '.then(() => abandon(trx, jobs.map(toAbandonedJob)))',
+        from: '.then(() => abandon(trx, opened.map(toAbandonedJob)))',
         to: `.then(() => {
           setTimeout(async () => {
             const { openDatabase } = await import('../db/database.ts')
             const { kysely } = openDatabase({ url: process.env.DATABASE_URL as string, poolSize: 1 })
-            await kysely.transaction().execute((other) => abandon(other as never, jobs.map(toAbandonedJob)))
+            await kysely.transaction().execute((other) => abandon(other as never, opened.map(toAbandonedJob)))
           }, 50)
         })`,
       },
@@ -148,13 +148,19 @@ export const controls: readonly Control[] = [
  */
 export async function copyWithoutGuards({ cuts }: Control, root: string, copy: string): Promise<void> {
   await copySources(root, copy)
-  for (const { file, from, to } of cuts) {
-    const path = join(copy, file)
-    const pieces = (await readFile(path, 'utf8')).split(from)
-    if (pieces.length !== 2)
-      throw new Error(
-        `Adapt the cut in controls.ts. ${file} must contain this text once, but contains it ${pieces.length - 1} times:\n${from}`,
-      )
-    await writeFile(path, pieces.join(to))
-  }
+  for (const cut of cuts) await writeFile(join(copy, cut.file), await makeCut(copy, cut))
+}
+
+/**
+ * Returns the text of a file of the sources after a cut.
+ *
+ * @throws Error if the text of the cut does not occur exactly once
+ */
+export async function makeCut(root: string, { file, from, to }: Cut): Promise<string> {
+  const pieces = (await readFile(join(root, file), 'utf8')).split(from)
+  if (pieces.length !== 2)
+    throw new Error(
+      `Adapt the cut in controls.ts. ${file} must contain this text once, but contains it ${pieces.length - 1} times:\n${from}`,
+    )
+  return pieces.join(to)
 }

@@ -1,5 +1,6 @@
+import { join } from 'node:path'
 import t from 'tap'
-import { controls } from './controls.ts'
+import { controls, makeCut } from './controls.ts'
 import { openMatrix } from './matrix.ts'
 import { formatControlResult, formatResult, hasPassed, isExposed } from './report.ts'
 import { rows } from './rows/index.ts'
@@ -7,6 +8,13 @@ import { rows } from './rows/index.ts'
 /** These rows take about a minute. `npm run test:fault` runs the whole matrix. */
 const selectedRows = ['process-kills', 'postgres-crash', 'reset-after-commit']
 const selectedControls = ['without-dedup']
+
+t.test('the sources have the guards that the controls remove', async (t) => {
+  const root = join(import.meta.dirname, '../..')
+  for (const { name, cuts } of controls) {
+    for (const cut of cuts) t.ok(await makeCut(root, cut), name)
+  }
+})
 
 const matrix = await openMatrix(true)
 t.teardown(() => matrix.close({ keepLogs: !t.passing() }))
