@@ -40,7 +40,10 @@ export function claimAlone<Result>(
     const lock = sql`select pg_advisory_xact_lock(hashtext('accepted.claim'), hashtext(${name}))`
     // A worker with an older definition does not know the limit.
     const readPause = sql<{ is_paused: boolean }>`
-      select accepted.is_paused(${name}) or accepted.is_limited(${name}) as is_paused`
+      select exists (
+        select from accepted.operation o
+        where o.name = ${name} and (o.paused_at is not null or o.limit_has_key is not null)
+      ) as is_paused`
     const [, { rows }] = await pipeline(trx, (trx) => [lock.execute(trx), readPause.execute(trx), useCustomPlan(trx)])
     return claim(trx, rows[0]?.is_paused === true)
   })
