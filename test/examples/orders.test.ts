@@ -142,6 +142,10 @@ t.test('a busy payment service costs no attempt, whether it says for how long or
   }
 })
 
+const ignoreEnded = (error: { code?: string }) => {
+  if (error.code !== '55000') throw error
+}
+
 t.test(
   'whatever the payment service does, each order is paid once, or costs nothing and gives back its pieces',
   async (t) => {
@@ -154,9 +158,11 @@ t.test(
     )
     t.same([...new Set(placed.map(({ status }) => status))], [202])
     await work()
-    // Some are canceled before, some while their card is charged, and some are paid already.
+    // Some are canceled before, some while their card is charged, and some are paid or declined already.
     await Promise.all(
-      placed.filter((_, n) => n % 5 === 0).map(({ body }) => jobs.query('select accepted.cancel($1)', [body.id])),
+      placed
+        .filter((_, n) => n % 5 === 0)
+        .map(({ body }) => jobs.query('select accepted.cancel($1)', [body.id]).catch(ignoreEnded)),
     )
     for (const { body } of placed) await jobs.ended(body.id)
     for (const { id } of await jobs.query(`select id from accepted.job where operation = 'order.refund'`)) {
