@@ -418,8 +418,8 @@ $$;
 comment on function accepted.add_ended_job is 'Trigger function: adds a job to accepted.ended_job if it has failed, or has ended more than three hours after it was accepted.';
 
 -- A statement that writes to a table parses the stored text of the conditions of its triggers: 1,000 characters of
--- pg_trigger.tgqual take about 10 µs per statement and partition. So the conditions of the triggers on jobs are short. If
--- one holds too often, the function of its trigger decides.
+-- pg_trigger.tgqual take about 10 µs per statement and partition. So the conditions of the triggers on jobs are short,
+-- and the functions of the triggers check the rest.
 create trigger job_end_indexed after update of ended_at on accepted.job for each row
   when (new.status = 'failed' or new.ended_at - new.created_at > interval '3 hours')
   execute function accepted.add_ended_job();
@@ -4414,7 +4414,7 @@ begin
     old.waiting_for, old.started_at, old.ended_at, old.expires_at
   ) then
     new.sequence := greatest(new.sequence, old.sequence + 1);
-    new.updated_at := greatest(clock_timestamp(), old.updated_at);
+    new.updated_at := clock_timestamp();
   end if;
   new.updated_at := greatest(new.updated_at, old.updated_at);
   return new;

@@ -4059,7 +4059,7 @@ begin
     old.waiting_for, old.started_at, old.ended_at, old.expires_at
   ) then
     new.sequence := greatest(new.sequence, old.sequence + 1);
-    new.updated_at := greatest(clock_timestamp(), old.updated_at);
+    new.updated_at := clock_timestamp();
   end if;
   new.updated_at := greatest(new.updated_at, old.updated_at);
   return new;

@@ -92,7 +92,7 @@ interface Written {
   /** The entries whose keys were free. */
   fresh: readonly AcceptEntry[]
   groups: readonly Group[]
-  /** Who has the key of each entry. The keys of the map are the ids of the entries. */
+  /** The claim that has the key of an entry, by the id of the entry. */
   holders: ReadonlyMap<string, KeyClaim | undefined>
   /** The jobs of the groups. */
   jobs: readonly Job[]

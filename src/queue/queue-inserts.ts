@@ -32,10 +32,16 @@ export interface QueueInsert {
  */
 export async function prepareInserts(boss: PgBoss, entries: readonly QueueEntry[]): Promise<QueueInsert[]> {
   const byOperation = Map.groupBy(entries, (entry) => entry.operation)
-  return Promise.all([...byOperation].map(([operation, ofOperation]) => prepareInsert(boss, operation, ofOperation)))
+  return Promise.all(
+    [...byOperation].map(([operation, ofOperation]) => prepareQueueInsert(boss, operation, ofOperation)),
+  )
 }
 
-async function prepareInsert(boss: PgBoss, operation: Operation, entries: readonly QueueEntry[]): Promise<QueueInsert> {
+async function prepareQueueInsert(
+  boss: PgBoss,
+  operation: Operation,
+  entries: readonly QueueEntry[],
+): Promise<QueueInsert> {
   const jobs = entries.map(({ id, payload, principal, runAt, priority, groupId, limitKey }) => ({
     id,
     // JSON drops undefined members. A queue row without a payload would count as damaged.
