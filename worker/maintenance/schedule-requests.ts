@@ -37,13 +37,14 @@ export async function findRequests({
   if (schedules.size === 0) return []
   const { rows } = await sql<{ id: string; schedule: string; has_lapsed: boolean }>`
     with lapsed as (
-      delete from accepted.schedule_request where requested_at < now() - ${lapsesAfter} returning id, schedule
+      delete from accepted.schedule_request where requested_at < now() - ${lapsesAfter}
+      returning id, schedule, requested_at
     )
-    select id, schedule, true as has_lapsed from lapsed
+    select id, schedule, requested_at, true as has_lapsed from lapsed
     union all
-    select id, schedule, false from accepted.schedule_request
+    select id, schedule, requested_at, false from accepted.schedule_request
     where schedule = any(${[...schedules.keys()]}::text[]) and requested_at >= now() - ${lapsesAfter}
-    order by id`.execute(database.kysely)
+    order by requested_at, id`.execute(database.kysely)
   for (const { id, schedule, has_lapsed: hasLapsed } of rows) {
     if (hasLapsed)
       log.warn({ schedule, job: id }, 'Requested run of a schedule has lapsed: no worker could do it in a day')
