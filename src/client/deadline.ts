@@ -60,7 +60,8 @@ export class Deadline {
   async #limit<Value>(maxMs: number, step: Step<Value>): Promise<Value> {
     const controller = new AbortController()
     const abort = () => controller.abort()
-    const startTimer = (ms: number) => setTimeout(abort, Math.min(ms, this.#end - Date.now(), maxTimerMs))
+    // A timer may end a millisecond early.
+    const startTimer = (ms: number) => setTimeout(abort, Math.min(ms + 1, this.#end - Date.now() + 1, maxTimerMs))
     let timer = startTimer(maxMs)
     const unlimit = () => {
       clearTimeout(timer)
