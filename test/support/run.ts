@@ -15,6 +15,7 @@ import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
 import { pathToFileURL } from 'node:url'
 import { parseArgs } from 'node:util'
+import sparticuz from '@sparticuz/chromium'
 import {
   createTemporaryDataDir,
   maxTestConnections,
@@ -102,6 +103,8 @@ async function buildTap(): Promise<void> {
 
 async function runTap(postgres: TestServer): Promise<number> {
   await buildTap()
+  // Unpacks Chromium, which several test files at once would do into the same files.
+  await sparticuz.executablePath()
   const bundles = await bundleDependencies(cache)
   const withoutHooks = pathToFileURL(join(import.meta.dirname, 'without-hooks.ts')).href
   const tap = spawn(
