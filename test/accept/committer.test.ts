@@ -232,10 +232,10 @@ t.test('a request that waits too long behind hanging requests gets a 503', async
 })
 
 t.test('a request that cannot be stored in time gets a 503 and leaves nothing', async (t) => {
-  const { jobs, openCommitter, readEffects } = await setUp(t)
+  const { jobs, committer, openCommitter, readEffects } = await setUp(t)
   hanging = Promise.withResolvers()
-  const committer = openCommitter({ workTimeoutMs: { skip: 100, wait: 200 } })
-  await t.rejects(committer.submit(entryOf('hangs')), { status: 503, code: 'database-unavailable' })
+  const impatient = openCommitter({ workTimeoutMs: { skip: 100, wait: 200 } })
+  await t.rejects(impatient.submit(entryOf('hangs')), { status: 503, code: 'database-unavailable' })
   hanging.resolve()
   t.match(await committer.submit(entryOf('x')), { kind: 'accepted' })
   t.same(await readEffects(), ['x'])
@@ -270,7 +270,7 @@ t.test('a request is accepted once although its COMMIT takes longer than its wor
   await jobs.query(`
     create function wait() returns trigger language plpgsql as 'begin perform pg_sleep(1); return null; end';
     create constraint trigger wait after insert on effect deferrable initially deferred for each row execute function wait()`)
-  const committer = openCommitter({ workTimeoutMs: { skip: 500, wait: 500 } })
+  const committer = openCommitter({ workTimeoutMs: { skip: 500, wait: 30_000 } })
   t.match(await committer.submit(entryOf('x')), { kind: 'accepted' })
   t.same(await readEffects(), ['x'])
   t.match(await jobs.query('select count(*)::integer from accepted.job'), [{ count: 1 }])
@@ -283,6 +283,7 @@ for (const end of ['commits', 'fails']) {
     await jobs.query(`
       create function wait() returns trigger language plpgsql as $$
         begin
+          perform set_config('lock_timeout', '0', true);
           perform pg_advisory_xact_lock(1);
           if '${end}' = 'fails' then raise exception 'unwanted'; end if;
           return null;

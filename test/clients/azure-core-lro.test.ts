@@ -125,11 +125,11 @@ t.test('the poller of a failed job rejects with the error of the job', async (t)
 
 t.test('the poller of a canceled job rejects', async (t) => {
   const { poller } = poll('POST', '/renderings', { name: 'canceled' })
-  const result = poller.pollUntilDone()
+  const rejected = t.rejects(poller.pollUntilDone(), { message: 'Operation was canceled' })
   await poller.submitted()
   const { config } = poller.operationState as unknown as { config: { operationLocation: string } }
   await post(`${config.operationLocation}/cancel`, {})
-  await t.rejects(result, { message: 'Operation was canceled' })
+  await rejected
   t.equal(poller.operationState?.status, 'canceled')
 })
 

@@ -18,7 +18,9 @@ for (const jobStatus of ['queued', 'running'] as const) {
     const { status, body } = await ann.get(result)
     t.equal(status, 202)
     t.equal(body.status, jobStatus)
-    t.same(body, await ann.monitor(body.id))
+    const { estimatedCompletionAt: _, ...monitor } = await ann.monitor(body.id)
+    const { estimatedCompletionAt: __, ...answered } = body
+    t.same(answered, monitor)
   })
 
   t.test(`the result URL of a ${jobStatus} job answers with its own URL in Location`, async (t) => {

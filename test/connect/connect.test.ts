@@ -228,8 +228,8 @@ t.test('a pg.Pool lends its settings, but not its connections', async (t) => {
   t.match(await accepted.get(job.id), { status: 'queued' })
   t.ok(asked.length > 0)
   t.equal(pool.totalCount, 0)
-  const names =
-    'select distinct application_name as name from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()'
+  const names = `select distinct application_name as name from pg_stat_activity
+    where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid()`
   t.match((await pool.query(names)).rows, [{ name: /^accepted api / }])
   await Promise.all([accepted.close(), accepted.close()])
   await until(async () => (await pool.query(names)).rows.length === 0)

@@ -60,8 +60,10 @@ t.test('an order gets the state of its job: declined, confirmed by the retry, or
   t.equal(await statusOf(declined.id), 'declined')
 
   await jobs.query(`update orders set card = 'visa' where id = $1`, [declined.id])
+  await jobs.query(`select accepted.pause('order.confirm')`)
   const [{ retry }] = await jobs.query('select accepted.retry($1) as retry', [declined.job])
   t.equal(await statusOf(declined.id), 'declined', 'until the retry has settled, the order is as abandon left it')
+  await jobs.query(`select accepted.resume('order.confirm')`)
   t.match(await jobs.ended(retry), { status: 'succeeded' })
   t.equal(await statusOf(declined.id), 'confirmed')
 

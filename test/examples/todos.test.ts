@@ -88,7 +88,8 @@ t.test('the summary is refreshed again after a refresh was canceled', async (t) 
 t.test('a reminder waits for the due day, and is sent once even if the server first refuses it for now', async (t) => {
   const noDay = await post(`${url}/todos`, { title: 'x', remind: 'ann@example.com' })
   t.match(noDay, { status: 400, body: { error: { code: 'due-date-missing' } } })
-  const id = await create({ title: 'Pay the rent', dueBy: day(30), remind: 'ann@example.com' })
+  const dueBy = day(30)
+  const id = await create({ title: 'Pay the rent', dueBy, remind: 'ann@example.com' })
   const findJob = async (todoId: string) => {
     const [row] = await query(
       `select job.id, job.status, job.attempt, job.run_at, reminder.id as reminder from reminder
@@ -99,7 +100,7 @@ t.test('a reminder waits for the due day, and is sent once even if the server fi
     return row
   }
   const job = await findJob(id)
-  t.match(job, { status: 'queued', run_at: new Date(`${day(30)}T09:00:00Z`) })
+  t.match(job, { status: 'queued', run_at: new Date(`${dueBy}T09:00:00Z`) })
   replies.push(451)
   await query('select accepted.reschedule($1, now())', [job.id])
   t.match(await ended(`${url}/jobs/${job.id}`), { status: 'succeeded', attempt: 1 })
@@ -230,8 +231,8 @@ t.test('an import reports bad lines by their number, and an export is a file tha
     t.match(response.url, /\/exports\//, 'the result redirects to the file')
     t.match(response.headers.get('content-type'), type)
     const file = await response.text()
-    const again = await send('/imports', file, type)
     const [{ count }] = await query(`select count(*)::integer from todo where status = 'ready'`)
+    const again = await send('/imports', file, type)
     const { status, result } = await ended(again.body.links.self)
     t.match({ status, result }, { status: 'succeeded', result: { accepted: count, rejected: 0 } }, format)
   }

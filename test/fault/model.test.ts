@@ -181,7 +181,11 @@ async function setUp(t: Test, operation: typeof plain | typeof withAbandon): Pro
   return {
     ...{ ...jobs, operation, worker, context, executions },
     endings: createEndings({ database, operations, notifier: worker.notifier, log: worker.log }),
-    claim: async (limit) => run(await worker.claims.claim(limit)),
+    async claim(limit) {
+      // Else a retry that is older than the last claims would be found only by a later claim.
+      worker.claims.rescan()
+      return run(await worker.claims.claim(limit))
+    },
     async claimQuarantined(id) {
       const claim = await worker.claims.claimQuarantined(id)
       return run(claim ? [claim] : [])

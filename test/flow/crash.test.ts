@@ -147,10 +147,13 @@ t.test('a job that kills every worker fails with worker-crashed, and the jobs be
   const poison = await submit('poison')
   const neighbors: { id: string; links: { self: string } }[] = []
   for (let count = 1; count < 10; count++) neighbors.push(await submit('four'))
+  await database.pool.query("select accepted.pause('note.perform')")
   // The first worker holds all ten jobs, the second one a group of three, and the others run the job alone.
   for (const crash of [1, 2, 3, 4]) {
     const worker = await start(t, 'worker', { config, databaseUrl, env: { POISON: 'exit' } })
-    await once(worker.process, 'exit')
+    const exited = once(worker.process, 'exit')
+    if (crash === 1) await database.pool.query("select accepted.resume('note.perform')")
+    await exited
     // Makes the heartbeats overdue at once.
     await database.pool.query(
       "update accepted_queue.job set heartbeat_on = now() - interval '1 hour' where state = 'active'",

@@ -33,7 +33,7 @@ const countInFullestWindow = (times: readonly number[], windowMs: number): numbe
 t.test(`${workerCount} workers together keep a rate in every window`, async (t) => {
   const { query, enqueue } = await setUp(t)
   const { starts, periodSeconds } = rate
-  // What the limit counts is the claim. The handler starts some milliseconds later.
+  // What the limit counts is the claim. On a busy machine, the handler may start much later.
   await query(`
     create table claimed (at timestamptz not null default clock_timestamp());
     grant insert on claimed to public;
@@ -46,19 +46,11 @@ t.test(`${workerCount} workers together keep a rate in every window`, async (t) 
   await until(async () => (await query('select from span where ended_at is not null')).length === total)
   const milliseconds = async (statement: string) => (await query(statement)).map(({ ms }) => ms as number)
   const claims = await milliseconds('select extract(epoch from at)::float8 * 1000 as ms from claimed order by at')
-  const handlers = await milliseconds(
-    'select extract(epoch from started_at)::float8 * 1000 as ms from span order by started_at',
-  )
   t.equal(claims.length, total)
-  for (const [what, times] of [
-    ['claims', claims],
-    ['handlers', handlers],
-  ] as const) {
-    const most = countInFullestWindow(times, periodSeconds * 1000)
-    t.ok(most <= starts + 1, `the fullest window has ${most} ${what}`)
-    const seconds = ((times.at(-1) as number) - (times[0] as number)) / 1000
-    t.comment(`${total - 1} ${what} of ${((seconds * starts) / periodSeconds).toFixed(1)} allowed in ${seconds} s`)
-  }
+  const most = countInFullestWindow(claims, periodSeconds * 1000)
+  t.ok(most <= starts + 1, `the fullest window has ${most} claims`)
+  const seconds = ((claims.at(-1) as number) - (claims[0] as number)) / 1000
+  t.comment(`${total - 1} claims of ${((seconds * starts) / periodSeconds).toFixed(1)} allowed in ${seconds} s`)
   const pids = await query('select distinct pid from span')
   t.comment(`${pids.length} of ${workerCount} workers have started jobs`)
 })

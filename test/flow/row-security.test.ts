@@ -157,7 +157,9 @@ t.test('accept cannot read or write rows of other principals, however many reque
     { owner: 'cay', count: 10 },
   ])
   await assertIsolated(t, stage)
-  t.equal(new Set(calls.map(({ xid }) => xid)).size, 32, 'each request has a transaction of its own')
+  // A request whose transaction waits too long for a lock runs again.
+  t.ok(calls.length >= 32)
+  t.equal(new Set(calls.map(({ xid }) => xid)).size, calls.length, 'each request has a transaction of its own')
   t.ok((await stage.query('select from note where cardinality(touched_by) > 5')).length > 0, 'rows were touched')
 })
 

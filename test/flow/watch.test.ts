@@ -35,15 +35,24 @@ async function watchByLongPoll(url: string): Promise<LagMs> {
 }
 
 async function watchByStream(url: string, onOpen: () => void): Promise<LagMs> {
-  const response = await getWithRetry(`${url}/events`, { accept: 'text/event-stream' })
-  let text = ''
-  for await (const chunk of response.body?.pipeThrough(new TextDecoderStream()) ?? []) {
-    if (text === '') onOpen()
-    text += chunk
-    const [, endedAt] = text.match(/"status":"succeeded".*"endedAt":"([^"]+)"/) ?? []
-    if (endedAt) return Date.now() - Date.parse(endedAt)
+  for (;;) {
+    const response = await fetch(`${url}/events`, { headers: { accept: 'text/event-stream' } })
+    let text = ''
+    let isOpen = false
+    for await (const chunk of response.body?.pipeThrough(new TextDecoderStream()) ?? []) {
+      text += chunk
+      if (!isOpen && text.includes('data:')) {
+        isOpen = true
+        onOpen()
+      }
+      const [, endedAt] = text.match(/"status":"succeeded".*"endedAt":"([^"]+)"/) ?? []
+      if (endedAt) return Date.now() - Date.parse(endedAt)
+    }
+    // An API process that is too busy only says when to connect again.
+    const [, retryMs] = text.match(/^retry: (\d+)\n\n$/) ?? []
+    if (!retryMs) throw new Error(`The stream closed before the job ended: ${text}`)
+    await delay(Number(retryMs))
   }
-  throw new Error(`The stream closed before the job ended: ${text}`)
 }
 
 /** Creates jobs on two API processes, and watches all jobs by long polls and event streams until they have ended. */

@@ -66,7 +66,8 @@ t.test('when a worker is killed before it commits, only one webhook is delivered
   const { body } = await post(`${api.url}/notes`, { text: 'x' })
   await until(async () => {
     const { rows } = await gate.query(
-      "select from pg_stat_activity where wait_event = 'advisory' and pid <> pg_backend_pid()",
+      `select from pg_locks where locktype = 'advisory' and not granted
+        and database = (select oid from pg_database where datname = current_database())`,
     )
     return rows.length > 0
   })

@@ -114,15 +114,16 @@ t.test('a route of the app with an authentication of its own may wait for a job 
 
 t.test('authenticate may return an id of a key that is no API key', async (t) => {
   const keyId = '01a1fd26-9b1c-7c3e-9d0f-2f4f1f0f6a51'
-  let expiresAt: Date | undefined
+  const expiresAt = new Date(Date.now() + 3_600_000)
   const authenticate = ({ headers }: FastifyRequest) =>
-    headers.authorization ? { principal: 'bob', expiresAt: expiresAt as Date } : { principal: 'ann', keyId }
+    headers.authorization ? { principal: 'bob', expiresAt } : { principal: 'ann', keyId }
   const { url } = await serve(t, { operations: { note }, authenticate })
   const stream = await openStream(t, `${url}/events`)
   const { links } = (await post(`${url}/notes`, { text: 'x' })).body
   const waiting = get(links.self, { prefer: 'wait=50' })
-  expiresAt = new Date(Date.now() + 2_000)
-  await (await openStream(t, `${url}/events`, bearer('x'))).ended
+  const expiring = await openStream(t, `${url}/events`, bearer('x'))
+  expiresAt.setTime(Date.now())
+  await expiring.ended
   t.ok(await isPending(stream.ended), 'the stream continues after a check')
   t.ok(await isPending(waiting), 'and so does the wait')
   await post(links.cancel, {})
@@ -188,7 +189,7 @@ t.test('a stream that a link has opened ends with the link', async (t) => {
   const { id: keyId, key } = await addKey({ name: 'ann' })
   const { links } = (await post(`${url}/notes`, { text: 'x' }, bearer(key))).body
   const first = (await post(`${links.self}/links`, {}, bearer(key))).body
-  await query(`update accepted.job_link set expires_at = now() + interval '2 s'`)
+  await query(`update accepted.job_link set expires_at = now() + interval '5 s'`)
   await (await openStream(t, first.events)).ended
   const second = (await post(`${links.self}/links`, {}, bearer(key))).body
   t.same(

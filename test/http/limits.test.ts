@@ -53,7 +53,11 @@ t.test('the wait for a rate or for a retry shows in the monitor and in Retry-Aft
   const first = await submit('a')
   t.match(await ended(first), { status: 'succeeded', nextAttemptAt: undefined })
   const [second, third] = [await submit('a'), await submit('a')]
-  await until(async () => (await get(second)).body.nextAttemptAt)
+  // Until the worker has tried to claim one of them.
+  await until(async () => {
+    const waiting = "select from accepted.limit_key where next_at > now() and next_at < 'infinity'"
+    return (await database.pool.query(waiting)).rowCount
+  })
   const waits = [await readWait(second), await readWait(third)] as const
   t.ok(waits[0] > 0.9 && waits[0] <= 1, `the next job starts in ${waits[0]} hours`)
   t.ok(waits[1] > 1.9 && waits[1] <= 2, `the job after it starts in ${waits[1]} hours`)

@@ -127,9 +127,9 @@ t.test('each file starts with the settings of its role, whatever the file before
     '0001_dump.sql': `
       select pg_catalog.set_config('search_path', '', false);
       set standard_conforming_strings = off;
-      set statement_timeout = '1ms';
+      set statement_timeout = '500ms';
       set role pg_monitor;`,
-    '0002_next.sql': String.raw`create table path as select 'C:\temp' as text, current_user as role from pg_sleep(0.05);`,
+    '0002_next.sql': String.raw`create table path as select 'C:\temp' as text, current_user as role from pg_sleep(0.7);`,
   })
   await migrate({ url, appMigrations })
   const query = await openSession(t, url)

@@ -22,8 +22,8 @@ const rows: readonly Readonly<Record<string, string>>[] = [
   {
     ...{ datestyle: "'SQL, DMY'", search_path: 'pg_temp, public, pg_catalog', array_nulls: 'off' },
     ...{ quote_all_identifiers: 'on', client_encoding: "'LATIN1'", check_function_bodies: 'off', lc_messages: "'C'" },
-    ...{ statement_timeout: "'100ms'", idle_session_timeout: "'100ms'" },
-    idle_in_transaction_session_timeout: "'100ms'",
+    ...{ statement_timeout: "'1s'", idle_session_timeout: "'1s'" },
+    idle_in_transaction_session_timeout: "'1s'",
   },
 ]
 
@@ -62,12 +62,12 @@ t.test('the timeouts of the database end neither a long statement nor a wait for
   await query('create table thing (id integer)')
   await query('delete from accepted.app_migration')
   for (const name of ['lock_timeout', 'statement_timeout', 'idle_session_timeout'])
-    await setInDatabase(url, name, "'100ms'")
-  await setInDatabase(url, 'idle_in_transaction_session_timeout', "'100ms'")
+    await setInDatabase(url, name, "'1s'")
+  await setInDatabase(url, 'idle_in_transaction_session_timeout', "'1s'")
   const [{ version }] = await query("select current_setting('server_version_num')::integer as version")
-  if (version >= 170_000) await setInDatabase(url, 'transaction_timeout', "'200ms'")
+  if (version >= 170_000) await setInDatabase(url, 'transaction_timeout', "'1s'")
   const appMigrations = await migrationsDirectory(t, {
-    '0001_slow.sql': 'select pg_sleep(0.3);',
+    '0001_slow.sql': 'select pg_sleep(1.2);',
     '0002_locked.sql': 'alter table thing add column name text;',
   })
   await holder('begin')
@@ -75,7 +75,7 @@ t.test('the timeouts of the database end neither a long statement nor a wait for
   const migrated = runMigrate({ url, appMigrations })
   const isBlocked = async () => (await findBlockedBackends(query, 'alter table thing%')).length > 0
   await until(isBlocked)
-  await query('select pg_sleep(0.3)')
+  await query('select pg_sleep(1.2)')
   t.ok(await isBlocked())
   await holder('commit')
   t.same(await migrated, ['0001_slow', '0002_locked'])
@@ -86,24 +86,21 @@ t.test(
   async (t) => {
     const url = await createDatabase(t)
     await queryOnce(url, 'delete from accepted.app_migration')
+    const gate = await openSession(t, url)
+    await gate('select pg_advisory_lock(1)')
     for (const name of ['lock_timeout', 'statement_timeout', 'idle_session_timeout'])
-      await setInDatabase(url, name, "'100ms'")
-    const other = await openSession(t, url)
-    await other('set idle_session_timeout = 0')
-    const appMigrations = await migrationsDirectory(t, { '0001_hold.sql': 'select pg_sleep(1);' })
+      await setInDatabase(url, name, "'1s'")
+    const appMigrations = await migrationsDirectory(t, { '0001_hold.sql': 'select pg_advisory_xact_lock(1);' })
     const first = runMigrate({ url, appMigrations })
-    await until(
-      async () =>
-        (
-          await other(
-            "select from pg_stat_activity where datname = current_database() and query like '%pg_sleep(1)%' and pid <> pg_backend_pid()",
-          )
-        ).length > 0,
-    )
-    let holder: string | undefined
-    const second = runMigrate({ url, appMigrations, onWait: (pid) => (holder = pid) })
+    const findHolder = () => findBlockedBackends(gate, 'select pg_advisory_xact_lock(1)%')
+    await until(async () => (await findHolder()).length > 0)
+    const waiting = Promise.withResolvers<string>()
+    const second = runMigrate({ url, appMigrations, onWait: waiting.resolve })
+    const [holder] = await findHolder()
+    t.equal(await waiting.promise, String(holder))
+    await gate('select pg_sleep(1.2)')
+    await gate('select pg_advisory_unlock(1)')
     t.same(await Promise.all([first, second]), [['0001_hold'], []])
-    t.match(holder, /^\d+$/)
   },
 )
 

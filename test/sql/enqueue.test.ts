@@ -45,28 +45,28 @@ t.test('a job that SQL enqueues or retries has the same rows as one of TypeScrip
     return { job: normalize(job, id, createdAt), queued: normalize(queued, id, createdAt) }
   }
   const payload = { word: 'x' }
-  const runAt = new Date(Date.now() + 3_600_000)
+  const runAt = new Date()
   for (const { name, operation, options, call } of [
-    { name: 'the defaults', operation: note, options: {}, call: 'enqueue($1, $2)' },
-    {
-      ...{ name: 'no retries and no backoff', operation: flat, options: {} },
-      call: 'enqueue($1, $2)',
-    },
+    { name: 'the defaults', operation: note, options: {}, call: () => 'enqueue($1, $2)' },
+    { name: 'no retries and no backoff', operation: flat, options: {}, call: () => 'enqueue($1, $2)' },
     {
       ...{ name: 'the policies and a group', operation: rich, options: {} },
-      call: `enqueue($1, $2, group_id => 'x')`,
+      call: () => `enqueue($1, $2, group_id => 'x')`,
     },
     {
       name: 'all options',
       operation: rich,
       options: { principal: 'bob', resource: '/notes/1', runAt, priority: -2, idempotencyKey: 'k' },
-      call: `enqueue($1, $2, idempotency_key => 'k', principal => 'bob', run_at => '${runAt.toISOString()}',
+      call: () => `enqueue($1, $2, idempotency_key => 'k', principal => 'bob', run_at => '${runAt.toISOString()}',
         priority => -2, resource => '/notes/1', group_id => 'x')`,
     },
   ]) {
+    runAt.setTime(Date.now() + 3_600_000)
     const job = { id: uuid7(), operation, payload, principal: 'anonymous', ...options }
     await jobs.database.kysely.transaction().execute((trx) => enqueue(jobs.boss, trx, [job]))
-    const [{ id }] = (await jobs.query(`select accepted.${call} as id`, [operation.name, payload])) as [{ id: string }]
+    const [{ id }] = (await jobs.query(`select accepted.${call()} as id`, [operation.name, payload])) as [
+      { id: string },
+    ]
     t.same(await read(id), await read(job.id), name)
 
     await jobs.query('select accepted.cancel($1), accepted.cancel($2)', [id, job.id])

@@ -5,7 +5,7 @@ import t from 'tap'
 import { asRole, beginTransaction, findBlockedBackends } from '../support/database.ts'
 import { openJobs } from '../support/jobs.ts'
 import { until } from '../support/until.ts'
-import { handlersFor, Word } from './support.ts'
+import { handlersFor, readSeries, Word } from './support.ts'
 
 const say = defineOperation({ name: 'word.say', input: Word })
 
@@ -84,6 +84,8 @@ t.test('a healthy worker logs when it starts, is ready, has run jobs, drains and
   const worker = await jobs.work(handlersFor(say, { perform: async () => {}, concurrency: 3 }), { log })
   const ids = [await jobs.add(say, { word: 'a' }), await jobs.add(say, { word: 'b' })]
   for (const id of ids) await jobs.ended(id)
+  const running = 'accepted_jobs_running{operation="word.say"}'
+  await until(async () => readSeries(await worker.metrics(), running) === 0)
   await worker.stop()
   const operations = {
     'word.say': { concurrency: 3 },

@@ -43,5 +43,6 @@ export async function openPrisma(connectionString: string): Promise<EffectClient
     },
   }
   const Client = getPrismaClient(config as GetPrismaClientConfig) as unknown as new (options: object) => EffectClient
-  return new Client({ adapter: new PrismaPg({ connectionString }) })
+  const transactionOptions = { maxWait: 45_000, timeout: 45_000 }
+  return new Client({ adapter: new PrismaPg({ connectionString }), transactionOptions })
 }

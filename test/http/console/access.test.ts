@@ -12,7 +12,7 @@ const note = defineOperation({ name: 'note.create', input: Type.Object({}) })
 const routes: RouteOptions[] = []
 const { app, url, database } = await serve(
   t,
-  { operations: { note }, publicUrl: 'https://jobs.example.com/ops', rateLimit: { requests: 600, seconds: 60 } },
+  { operations: { note }, publicUrl: 'https://jobs.example.com/ops', rateLimit: { requests: 600, seconds: 3600 } },
   (app) => app.addHook('onRoute', (route) => void routes.push(route)),
   'console',
 )

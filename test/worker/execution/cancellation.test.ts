@@ -5,7 +5,8 @@ import { createNotifier } from '../../../src/db/notifier.ts'
 import { cancelJob } from '../../../src/jobs/cancel.ts'
 import { createCancellations } from '../../../worker/execution/cancellation.ts'
 import { openJobs, writeEffects } from '../../support/jobs.ts'
-import { cancel, handlersFor, Word } from '../support.ts'
+import { until } from '../../support/until.ts'
+import { cancel, handlersFor, readSeries, Word } from '../support.ts'
 
 const say = defineOperation({ name: 'word.say', input: Word })
 
@@ -42,7 +43,7 @@ for (const source of ['a notification', 'a poll'] as const) {
       const jobs = await openJobs(t, [say])
       const hasBegun = Promise.withResolvers<void>()
       const isAborted = Promise.withResolvers<void>()
-      await jobs.work(
+      const worker = await jobs.work(
         handlersFor(say, {
           perform: async ({ signal }) => {
             signal.addEventListener('abort', () => isAborted.resolve())
@@ -52,6 +53,7 @@ for (const source of ['a notification', 'a poll'] as const) {
           settle: writeEffects,
         }),
       )
+      await until(async () => readSeries(await worker.metrics(), 'accepted_listener_up') === 1)
       const id = await jobs.add(say, { word: 'no' })
       await hasBegun.promise
       const notifier = createNotifier(jobs.database)

@@ -100,7 +100,7 @@ t.test(
     const lock = await beginTransaction(t, jobs.database, `select from accepted.job where id = '${ids[2]}' for update`)
     // With this timeout, the locked job cannot begin. Without it, the job would wait for the lock.
     await jobs.query(
-      `do $$ begin execute format('alter database %I set statement_timeout = 500', current_database()); end $$`,
+      `do $$ begin execute format('alter database %I set statement_timeout = 3000', current_database()); end $$`,
     )
     const logged: string[] = []
     const log = pino({ level: 'warn' }, { write: (line: string) => void logged.push(JSON.parse(line).msg) })

@@ -136,6 +136,7 @@ t.test('when a claim is lost, the settle of its job is rolled back', async (t) =
         settleCount += 1
       },
     }),
+    { graceSeconds: 30 },
   )
   await started.promise
   // Another worker writes this when it rescues the job and claims it.

@@ -18,7 +18,12 @@ t.test('a write that was still waiting for Postgres does not bring back a delete
   for (const client of others) client.release()
   await blocker?.query('select pg_advisory_lock(1)')
   const written = registration.write('draining')
-  await until(async () => (await query("select from pg_locks where not granted and locktype = 'advisory'")).length > 0)
+  await until(async () => {
+    const waiting = await query(`
+      select from pg_locks where locktype = 'advisory' and not granted
+        and database = (select oid from pg_database where datname = current_database())`)
+    return waiting.length > 0
+  })
   const deleted = registration.delete()
   // Without the wait for the write, the row is deleted in the meantime.
   await query('select from accepted.worker')

@@ -60,7 +60,7 @@ export function createRecordingHandlers() {
   const perform: Perform = async ({ id }) => {
     running.add(id)
     for (const each of running) concurrentJobs.set(each, Math.max(concurrentJobs.get(each) ?? 0, running.size - 1))
-    await new Promise((resolve) => setTimeout(resolve, 50))
+    await new Promise((resolve) => setTimeout(resolve, 250))
     running.delete(id)
   }
   return { concurrentJobs, handlers: handlersOf(perform) }

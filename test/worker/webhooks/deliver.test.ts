@@ -481,12 +481,12 @@ t.test(
     await jobs.add(write, { word: 'x' })
     const attempts = await until(async () => {
       const rows = await jobs.query('select error from accepted.attempt')
-      return rows.length === 10 && rows
+      return rows.length >= 10 && rows
     })
     t.same([...new Set(attempts.map(({ error }) => error.code))], ['address-refused'])
     t.equal(receiver.connections(), 0)
     t.ok(
-      (await deliveries()).every(({ status }) => status === 'queued'),
+      (await deliveries()).every(({ ended_at }) => !ended_at),
       'the deliveries are retried, because the name may resolve to another address next time',
     )
   },
