@@ -1588,6 +1588,81 @@ comment on column accepted.schedule_request.until is 'The end of the time to bac
 comment on column accepted.schedule_request.max_jobs is 'The backfill creates at most this many jobs.';
 comment on column accepted.schedule_request.requested_at is 'When it was requested.';
 
+-- The poll of a worker
+
+create function accepted.find_due_work(operations text[], heartbeat_seconds integer[], schedules text[], schedule_now timestamp with time zone, rescue_seconds double precision, compare_seconds double precision, out due_operations text[], out has_schedules boolean, out has_quarantined boolean, out has_orphans boolean, out is_comparison_due boolean, out has_endings boolean, out has_parents boolean, out has_dependencies boolean)
+ returns record
+ language plpgsql
+ set enable_seqscan to 'off'
+ set enable_bitmapscan to 'off'
+ set enable_sort to 'off'
+ set enable_incremental_sort to 'off'
+ set plan_cache_mode to 'force_generic_plan'
+ set jit to 'off'
+as $function$
+declare
+  searched text[];
+begin
+  searched := array(
+    select r.operation from accepted.rescue r
+    where r.operation = any(operations) and r.checked_at < now() - make_interval(secs => rescue_seconds)
+  );
+  has_orphans := false;
+  if searched <> '{}' then
+    -- A queue with orphaned jobs stays due, until a worker has rescued them.
+    update accepted.rescue r set checked_at = now()
+    where r.operation in (
+      select due.operation from accepted.rescue due
+      where due.operation = any(searched) and due.checked_at < now() - make_interval(secs => rescue_seconds)
+      for update skip locked
+    ) and not exists (
+      select from unnest(operations, heartbeat_seconds) as heartbeat (operation, seconds)
+      join accepted_queue.job_common job on job.name = heartbeat.operation
+      where heartbeat.operation = r.operation and job.state = 'active' and job.started_on is not null
+        and job.heartbeat_on < now() - make_interval(secs => heartbeat.seconds)
+    );
+    has_orphans := exists (
+      select from accepted.rescue r
+      where r.operation = any(searched) and r.checked_at < now() - make_interval(secs => rescue_seconds)
+    );
+  end if;
+  select
+    array(
+      select queue.name from unnest(operations) as queue (name)
+      cross join lateral (
+        select from accepted_queue.job_common job
+        where job.name = queue.name and job.state < 'active' and not job.blocked and job.start_after <= now()
+        order by job.priority desc, job.created_on limit 1
+      ) as next
+      where not exists (
+        select from accepted.operation o
+        where o.name = queue.name and (o.paused_at is not null or o.limit_has_key is not null)
+      )
+      union all
+      select o.name from unnest(operations) as queue (name) join accepted.operation o on o.name = queue.name
+      where o.limit_has_key is not null and o.paused_at is null and (
+        exists (select from accepted.limit_key k where k.operation = o.name and k.next_at <= now())
+        or exists (
+          select from accepted.limit_arrival a
+          where a.operation = o.name and (a.due_at <= now() or a.due_at = 'infinity' and a.key is null)
+        )
+      )
+    ),
+    exists (select from accepted.schedule s where s.name = any(schedules) and s.next_at <= schedule_now)
+      or exists (select from accepted.schedule_request r where r.schedule = any(schedules)),
+    exists (select from accepted.quarantine q where q.operation = any(operations)),
+    exists (
+      select from accepted.reconciliation r where r.compared_at < now() - make_interval(secs => compare_seconds)
+    ),
+    exists (select from accepted.ending e where e.due_at <= now()),
+    exists (select from accepted.parent),
+    exists (select from accepted.dependency)
+  into
+    due_operations, has_schedules, has_quarantined, is_comparison_due, has_endings, has_parents, has_dependencies;
+end
+$function$;
+comment on function accepted.find_due_work(text[],integer[],text[],timestamp with time zone,double precision,double precision) is 'All work that a worker may have to do, if it runs these operations and fires these schedules. Reads at most the first job of each queue. A worker calls this function once a second, so that it also finds work whose notification was lost. Looks for jobs of dead workers if no worker has done so for rescue_seconds; has_orphans: there are some. is_comparison_due: for compare_seconds, no worker has compared jobs with the queue.';
+
 -- Run times
 
 create table accepted.run_time (

@@ -347,7 +347,7 @@ function createActions(t: Test, { jobs, query, database, boss, workers }: Contex
       await pruneQuarantine(database)
       await finish(quarantined as Claim)
     },
-    'poll for work': () => pollDueWork(database, [...byName.keys()], []),
+    'poll for work': () => pollDueWork(database, [...byName.values()], []),
     'poll for cancellations': async () => {
       const stop = cancellations.watch(await submit(undefined), () => {})
       await cancellations.poll()

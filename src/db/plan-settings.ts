@@ -1,6 +1,7 @@
 import { type Kysely, type QueryResult, type RawBuilder, sql } from 'kysely'
 import type { AnyTransaction } from '../operation.ts'
 import { commitStatement, pipeline } from './pipeline.ts'
+import { neverPrepared } from './prepared-statements.ts'
 
 /**
  * Builds a function that sets parameters of Postgres for the rest of a transaction. Null resets a parameter to its
@@ -27,12 +28,6 @@ const indexScans = { enable_seqscan: 'off', jit: 'off' }
  * Source: PostgreSQL manual, PREPARE, and `plan_cache_mode`.
  */
 export const useGenericPlan = localSettings({ plan_cache_mode: 'force_generic_plan', ...indexScans })
-
-const useIndexOrder = localSettings({
-  plan_cache_mode: 'force_generic_plan',
-  ...indexScans,
-  ...{ enable_sort: 'off', enable_incremental_sort: 'off' },
-})
 
 /**
  * Makes Postgres plan each statement for its parameters and for the present size of the tables. Use it for pg-boss's
@@ -74,22 +69,19 @@ export async function runWithGenericPlan<Row>(db: QuerySource, statement: RawBui
     ])
     return result
   }
-  return runAlone(db, useGenericPlan, statement)
-}
-
-/**
- * Like {@link runWithGenericPlan}, in a transaction of its own and without sorts. Use it for a statement that reads the
- * first rows in the order of an index: a plan for an empty table may read and sort all rows of another index instead.
- */
-export const runInIndexOrder = <Row>(db: QuerySource, statement: RawBuilder<Row>): Promise<QueryResult<Row>> =>
-  runAlone(db, useIndexOrder, statement)
-
-const runAlone = <Row>(db: QuerySource, setPlan: typeof useGenericPlan, statement: RawBuilder<Row>) =>
-  db.transaction().execute(async (trx) => {
+  return db.transaction().execute(async (trx) => {
     const [, result] = await pipeline(trx as unknown as AnyTransaction, (trx) => [
-      setPlan(trx),
+      useGenericPlan(trx),
       statement.execute(trx),
       commitStatement(trx),
     ])
     return result
   })
+}
+
+/**
+ * Runs one statement, which Postgres plans at each call, for the present size of the tables. Use it for a statement that
+ * all workers together run every few seconds: an idle worker then sends one statement, and not a transaction of five.
+ */
+export const runUnprepared = <Row>(db: QuerySource, statement: RawBuilder<Row>): Promise<QueryResult<Row>> =>
+  sql<Row>`${sql.raw(neverPrepared)} ${statement}`.execute(db)

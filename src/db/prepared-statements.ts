@@ -9,6 +9,9 @@ const maxStatements = 500
 /** A statement that fails again and again gets at most this many names. After that, it is no longer prepared. */
 const maxNamesPerStatement = 5
 
+/** A statement that begins with this comment gets no name. */
+export const neverPrepared = '/* planned at each call */'
+
 /** A statement that was used before. */
 interface KnownStatement {
   name: string | undefined
@@ -31,6 +34,7 @@ export function preparingClient(): typeof PipelinedClient {
   let preparedCount = 0
 
   const nameOf = (text: string): string | undefined => {
+    if (text.startsWith(neverPrepared)) return undefined
     const known = statements.get(text)
     if (!known) {
       if (statements.size < maxStatements) statements.set(text, { name: undefined, names: 0 })

@@ -121,6 +121,7 @@ export const privileges: Readonly<Record<GrantedRole, RolePrivileges>> = {
       'accepted.claim',
       'accepted.claim_in_turn',
       'accepted.begin_claimed',
+      'accepted.find_due_work',
       ...['waiting_endpoints', 'claim_deliveries', 'claim_excess_deliveries'].map(inAccepted),
       ...['is_limited', 'claim_limited', 'admit_limited', 'limit_pace', 'count_slots', 'next_slot'].map(inAccepted),
       ...['count_places', 'maintain_limits'].map(inAccepted),

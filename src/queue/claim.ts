@@ -85,12 +85,6 @@ export const isHeartbeatOlderThan = (seconds: RawBuilder<unknown>): RawBuilder<b
 /** A condition on `job`, a queue row: the job waits and is due. */
 export const isDue: RawBuilder<boolean> = sql`job.state < 'active' and job.start_after <= now()`
 
-/** A condition on `job`, a queue row: the job waits, is due and is not blocked. Jobs in quarantine are blocked. */
-export const isClaimable: RawBuilder<boolean> = sql`${isDue} and not job.blocked`
-
-/** The order in which due jobs are claimed. It matches the index that claims use. */
-export const claimOrder: RawBuilder<unknown> = sql`job.priority desc, job.created_on`
-
 /** An expression: for the `accepted.job` id of each claim that is still held, the number of its attempt. */
 export const heldAttempts = (queue: string, claims: readonly Claim[]): RawBuilder<unknown> => sql`(
   select jsonb_object_agg(claim.job_id, claim.retry_count + 1)

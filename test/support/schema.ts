@@ -101,6 +101,7 @@ const outline: Readonly<Record<string, readonly string[]>> = {
     'trigger accepted.schedule_time_audited',
     'table accepted.schedule_request',
   ],
+  'The poll of a worker': ['function accepted.find_due_work'],
   'Run times': ['table accepted.run_time'],
   Throughput: ['table accepted.throughput_hour'],
   Webhooks: [

@@ -34,7 +34,7 @@ t.test(
     await blocker.query('begin; lock table accepted.schedule_request in access exclusive mode')
     const hanging = `
     select from pg_stat_activity
-    where datname = current_database() and wait_event_type = 'Lock' and query like '%schedule_request%'`
+    where datname = current_database() and wait_event_type = 'Lock' and query like '%find_due_work%'`
     await until(async () => (await jobs.query(hanging)).length > 0)
     const notified = await jobs.add(say, { word: 'notified' })
     const notifier = createNotifier(jobs.database)

@@ -1,7 +1,6 @@
 import { type RawBuilder, sql } from 'kysely'
 import type { Database } from '../../src/db/database.ts'
-import { runInIndexOrder } from '../../src/db/plan-settings.ts'
-import { operationsWithDueJobs } from '../../src/queue/due-jobs.ts'
+import type { Operation } from '../../src/operation.ts'
 import { isQuarantinedJobDue } from '../../src/queue/orphans.ts'
 import { compareIntervalMs } from './reconciler.ts'
 import { rescueIntervalMs } from './rescuer.ts'
@@ -13,16 +12,16 @@ export interface DueWork {
   /** Whether a schedule is due, or was requested to run. */
   hasSchedules: boolean
   hasQuarantined: boolean
-  /**
-   * Whether it is time to look for orphaned jobs. If it is true for several workers, only the first one looks for them.
-   */
-  isRescueDue: boolean
+  /** Whether there are orphaned jobs. If several workers find some, only the first worker rescues them. */
+  hasOrphans: boolean
   /** Whether it is time to reconcile. If several workers find this, only the first worker reconciles. */
   isReconcileDue: boolean
   /** Whether the end of a job is decided. Its operation may be unknown to this worker. */
   hasEndings: boolean
   /** Whether a job waits for its children. */
   hasParents: boolean
+  /** Whether a job waits for another job. */
+  hasDependencies: boolean
 }
 
 /**
@@ -35,31 +34,20 @@ export interface DueWork {
  */
 export async function pollDueWork(
   { kysely }: Database,
-  operations: readonly string[],
+  operations: readonly Pick<Operation, 'name' | 'heartbeatSeconds'>[],
   schedules: readonly string[],
   scheduleNow: RawBuilder<Date> = sql`now()`,
 ): Promise<DueWork> {
-  const statement = sql<DueWork>`
+  const { rows } = await sql<DueWork>`
     select
-      ${operationsWithDueJobs(operations)} as operations,
-      exists (
-        select from accepted.schedule where name = any(${schedules}::text[]) and next_at <= ${scheduleNow}
-      ) or exists (
-        select from accepted.schedule_request where schedule = any(${schedules}::text[])
-      ) as "hasSchedules",
-      exists (select from accepted.quarantine where operation = any(${operations}::text[])) as "hasQuarantined",
-      exists (
-        select from accepted.rescue
-        where operation = any(${operations}::text[])
-          and checked_at < now() - make_interval(secs => ${rescueIntervalMs / 1000})
-      ) as "isRescueDue",
-      exists (
-        select from accepted.reconciliation
-        where compared_at < now() - make_interval(secs => ${compareIntervalMs / 1000})
-      ) as "isReconcileDue",
-      exists (select from accepted.ending where due_at <= now()) as "hasEndings",
-      exists (select from accepted.parent) as "hasParents"`
-  const { rows } = await runInIndexOrder(kysely, statement)
+      due_operations as operations, has_schedules as "hasSchedules", has_quarantined as "hasQuarantined",
+      has_orphans as "hasOrphans", is_comparison_due as "isReconcileDue", has_endings as "hasEndings",
+      has_parents as "hasParents", has_dependencies as "hasDependencies"
+    from accepted.find_due_work(
+      ${operations.map(({ name }) => name)}::text[],
+      ${operations.map(({ heartbeatSeconds }) => heartbeatSeconds)}::integer[],
+      ${schedules}::text[], ${scheduleNow}, ${rescueIntervalMs / 1000}::float8, ${compareIntervalMs / 1000}::float8
+    )`.execute(kysely)
   return rows[0] as DueWork
 }
 

@@ -3,7 +3,7 @@ import type { Logger } from 'pino'
 import type { Database } from '../../src/db/database.ts'
 import { rowLock } from '../../src/db/locks.ts'
 import type { Notifier } from '../../src/db/notifier.ts'
-import { runWithGenericPlan, useGenericPlan } from '../../src/db/plan-settings.ts'
+import { runUnprepared, useGenericPlan } from '../../src/db/plan-settings.ts'
 import { idIn } from '../../src/jobs/job.ts'
 import { followEnds } from '../../src/jobs/relatives.ts'
 import { pendingStatusesSql } from '../../src/jobs/status.ts'
@@ -141,7 +141,7 @@ async function findDiscrepancies({ kysely }: Database): Promise<string[]> {
     )
     select wrong.ids || array(select id from ended where id <> all(wrong.ids)) as found
     from wrong, moved`
-  const { rows } = await runWithGenericPlan(kysely, statement)
+  const { rows } = await runUnprepared(kysely, statement)
   return rows[0]?.found ?? []
 }
 

@@ -1,7 +1,7 @@
 import { sql } from 'kysely'
 import type { Database } from '../../src/db/database.ts'
 import { rowLock } from '../../src/db/locks.ts'
-import { runWithGenericPlan, useGenericPlan } from '../../src/db/plan-settings.ts'
+import { runUnprepared, useGenericPlan } from '../../src/db/plan-settings.ts'
 import { isOutage } from '../../src/db/sqlstate.ts'
 import type { JobErrorColumn } from '../../src/db/tables.ts'
 import { followEnds } from '../../src/jobs/relatives.ts'
@@ -35,7 +35,7 @@ export async function registerRescues({ kysely }: Database, names: readonly stri
  * alone. A job fails when it crashes two workers while it runs alone, or after eight rescues. A crash does not count
  * when another worker dies at the same time, because then the job is assumed not to be the cause.
  *
- * The runtime calls this function when a poll says that a rescue is due and this worker's own connection is stable.
+ * The runtime calls this function when a poll has found orphaned jobs and this worker's own connection is stable.
  *
  * @param workers the operations of this process
  */
@@ -92,7 +92,7 @@ async function findOrphans({ kysely }: Database, workers: readonly OperationWork
     ) as heartbeat (operation, seconds)
     join turn using (operation)
     cross join lateral ${orphanedJobs(sql`heartbeat.operation`, sql`heartbeat.seconds`, maxBatchSize)} as orphan`
-  return (await runWithGenericPlan(kysely, statement)).rows
+  return (await runUnprepared(kysely, statement)).rows
 }
 
 /** Ends jobs. If their operation has `abandon`, only decides their ends: they end in the transaction of `abandon`. */

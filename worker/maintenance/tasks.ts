@@ -85,6 +85,8 @@ export class MaintenanceTasks {
    */
   #unansweredSince: number | undefined = performance.now()
 
+  /** Whether a job waits for its children or for another job. */
+  #hasRelatives = true
   #isPaused = false
   #isRunByTest = false
 
@@ -113,7 +115,9 @@ export class MaintenanceTasks {
       this.#every('maintain-limits', limitsIntervalMs, () => maintainLimits(database), maxPollShare),
       this.#every('record-throughput', throughputIntervalMs, () => recordThroughput(database), maxPollShare),
       this.#every('prune-quarantine', pruneIntervalMs, () => pruneQuarantine(database)),
-      this.#every('resolve-missed', missedIntervalMs, () => resolveMissed(database, notifier)),
+      this.#every('resolve-missed', missedIntervalMs, async () => {
+        if (this.#hasRelatives) await resolveMissed(database, notifier)
+      }),
       this.#every('delete-silent-workers', pruneIntervalMs, () => deleteSilentWorkers(database)),
     ]
   }
@@ -151,7 +155,7 @@ export class MaintenanceTasks {
     if (due.operations.length > 0 || due.hasSchedules || due.hasEndings) return true
     // Another call has ended, and so paused this worker: then neither of these starts.
     if (this.#isPaused) return false
-    if (due.isRescueDue) return true
+    if (due.hasOrphans) return true
     if (!due.hasQuarantined || !(await isQuarantinedDue(this.#context.database, this.#operations))) return false
     // The next turn of quarantined jobs is some seconds after the last one.
     await delay(quarantinePollIntervalMs)
@@ -189,16 +193,17 @@ export class MaintenanceTasks {
     this.#unansweredSince ??= performance.now()
     const due = await pollDueWork(
       controlDatabase,
-      this.#operations,
+      this.#context.workers.map(({ worker }) => worker.operation),
       [...scheduling.schedules.keys()],
       scheduleTime(scheduling),
     )
     this.#unansweredSince = undefined
+    this.#hasRelatives = due.hasParents || due.hasDependencies
     if (this.#isPaused) return due
     wake(due.operations)
     if (due.hasSchedules) this.#scheduler.run()
     if (due.hasQuarantined) this.#quarantine.run()
-    if (due.isRescueDue && (isByTest || this.#mayRescue())) this.#rescuer.run()
+    if (due.hasOrphans && (isByTest || this.#mayRescue())) this.#rescuer.run()
     if (due.isReconcileDue) this.#reconciler.run()
     if (due.hasEndings) this.#endings.run()
     if (due.hasParents) this.#children.run()
