@@ -1832,7 +1832,7 @@ begin
 end
 $$;
 
-comment on function accepted.find_due_work is 'All work that a worker may have to do, if it runs these operations and fires these schedules. Reads at most the first job of each queue. A worker calls this function once a second, so that it also finds work whose notification was lost. Looks for jobs of dead workers if no worker has done so for rescue_seconds; has_orphans: there are some. is_comparison_due: for compare_seconds, no worker has compared jobs with the queue.';
+comment on function accepted.find_due_work is 'All work that a worker may have to do, if it runs these operations and fires these schedules. Reads at most the first job of each queue. A worker calls this function once a second, so that it also finds work whose notification was lost. Looks for jobs of dead workers if no worker has done so for rescue_seconds, unless that is null; has_orphans: there are some. is_comparison_due: for compare_seconds, no worker has compared jobs with the queue.';
 
 -- Run times
 

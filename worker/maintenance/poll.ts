@@ -30,13 +30,14 @@ export interface DueWork {
  *
  * @param operations the operations that this worker runs
  * @param schedules the schedules that this worker fires
- * @param scheduleNow the time by which they fire
+ * @param options.scheduleNow the time by which they fire
+ * @param options.rescues whether this worker rescues jobs; otherwise it leaves the search for orphaned jobs to others
  */
 export async function pollDueWork(
   { kysely }: Database,
   operations: readonly Pick<Operation, 'name' | 'heartbeatSeconds'>[],
   schedules: readonly string[],
-  scheduleNow: RawBuilder<Date> = sql`now()`,
+  { scheduleNow = sql`now()`, rescues = true }: { scheduleNow?: RawBuilder<Date>; rescues?: boolean } = {},
 ): Promise<DueWork> {
   const { rows } = await sql<DueWork>`
     select
@@ -46,7 +47,8 @@ export async function pollDueWork(
     from accepted.find_due_work(
       ${operations.map(({ name }) => name)}::text[],
       ${operations.map(({ heartbeatSeconds }) => heartbeatSeconds)}::integer[],
-      ${schedules}::text[], ${scheduleNow}, ${rescueIntervalMs / 1000}::float8, ${compareIntervalMs / 1000}::float8
+      ${schedules}::text[], ${scheduleNow}, ${rescues ? rescueIntervalMs / 1000 : null}::float8,
+      ${compareIntervalMs / 1000}::float8
     )`.execute(kysely)
   return rows[0] as DueWork
 }

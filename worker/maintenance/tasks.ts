@@ -191,11 +191,12 @@ export class MaintenanceTasks {
   async #poll({ isByTest = false } = {}): Promise<DueWork> {
     const { controlDatabase, scheduling, wake } = this.#context
     this.#unansweredSince ??= performance.now()
+    const rescues = !this.#isPaused && (isByTest || this.#mayRescue())
     const due = await pollDueWork(
       controlDatabase,
       this.#context.workers.map(({ worker }) => worker.operation),
       [...scheduling.schedules.keys()],
-      scheduleTime(scheduling),
+      { scheduleNow: scheduleTime(scheduling), rescues },
     )
     this.#unansweredSince = undefined
     this.#hasRelatives = due.hasParents || due.hasDependencies
@@ -203,7 +204,7 @@ export class MaintenanceTasks {
     wake(due.operations)
     if (due.hasSchedules) this.#scheduler.run()
     if (due.hasQuarantined) this.#quarantine.run()
-    if (due.hasOrphans && (isByTest || this.#mayRescue())) this.#rescuer.run()
+    if (due.hasOrphans) this.#rescuer.run()
     if (due.isReconcileDue) this.#reconciler.run()
     if (due.hasEndings) this.#endings.run()
     if (due.hasParents) this.#children.run()

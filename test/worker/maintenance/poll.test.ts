@@ -16,7 +16,7 @@ async function setUp(t: Test) {
     jobs.database,
     operations.map(({ name }) => name),
   )
-  const poll = (some = operations) => pollDueWork(jobs.database, some, [])
+  const poll = (some = operations, rescues = true) => pollDueWork(jobs.database, some, [], { rescues })
   const searchedAt = async () => {
     const [row] = await jobs.query(`select checked_at from accepted.rescue where operation = 'word.once'`)
     return row?.checked_at
@@ -64,6 +64,7 @@ t.test(
     await jobs.query("update accepted.rescue set checked_at = '-infinity'")
     t.equal((await poll()).hasOrphans, true)
     t.equal((await poll([often])).hasOrphans, false)
+    t.equal((await poll(operations, false)).hasOrphans, false, 'a worker that does not rescue does not look')
     t.equal((await poll()).hasOrphans, true)
     await rescueOrphaned(jobs.database, [createOperationWorker(t, jobs, once)])
     t.match(await poll(), { hasOrphans: false, hasQuarantined: true })
