@@ -26,12 +26,12 @@ export interface Server {
  *
  * @param dataDir a directory that the user postgres can enter; if it has a cluster, the databases of the cluster are kept
  * @param options.port the port of a server that ran on this cluster before; default a free port
- * @param options.maxConnections default 300
+ * @param options.maxConnections default 500
  */
 export async function startServer(
   dataDir: string,
   appMigrations: string,
-  { port, maxConnections = 300 }: { port?: number; maxConnections?: number } = {},
+  { port, maxConnections = 500 }: { port?: number; maxConnections?: number } = {},
 ): Promise<Server> {
   const running = await startEmbeddedPostgres({
     dataDir,
