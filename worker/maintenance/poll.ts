@@ -54,11 +54,14 @@ export async function pollDueWork(
 }
 
 /** Returns whether a job of these operations waits in quarantine only for its turn. */
-export async function isQuarantinedDue({ kysely }: Database, operations: readonly string[]): Promise<boolean> {
+export async function isQuarantinedDue(
+  { kysely }: Database,
+  operations: readonly Pick<Operation, 'name'>[],
+): Promise<boolean> {
   const statement = sql<{ is_due: boolean }>`
     select exists (
       select from accepted.quarantine
-      where operation = any(${operations}::text[]) and reserved_until <= now() and not accepted.is_paused(operation)
+      where operation = any(${operations.map(({ name }) => name)}::text[]) and reserved_until <= now() and not accepted.is_paused(operation)
         and ${isQuarantinedJobDue(sql`quarantine.operation`, sql`quarantine.queue_id`)}
     ) as is_due`
   return (await statement.execute(kysely)).rows[0]?.is_due === true

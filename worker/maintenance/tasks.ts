@@ -5,6 +5,7 @@ import type { ReportError } from '../../src/db/error-reporter.ts'
 import type { Notifier } from '../../src/db/notifier.ts'
 import { isOutage } from '../../src/db/sqlstate.ts'
 import type { Endings } from '../../src/jobs/endings.ts'
+import type { Operation } from '../../src/operation.ts'
 import { type BackgroundTask, every, type SingleFlight, singleFlight } from '../../src/primitives/periodic.ts'
 import type { PgBoss } from '../../src/queue/boss.ts'
 import { heartbeatIntervalMs, sendHeartbeats } from '../../src/queue/heartbeat.ts'
@@ -70,8 +71,8 @@ const pollTimeoutMs = 5_000
 /** The background tasks of a worker. Some run at intervals. The poll starts the others when they are due. */
 export class MaintenanceTasks {
   readonly #context: MaintenanceContext
-  /** The names of the operations that this worker runs. */
-  readonly #operations: readonly string[]
+  /** The operations that this worker runs. */
+  readonly #operations: readonly Operation[]
   readonly #connection = createConnectionHealth()
   readonly #quarantine: SingleFlight<void>
   readonly #rescuer: SingleFlight<void>
@@ -94,7 +95,7 @@ export class MaintenanceTasks {
     const { database, controlDatabase, boss, scheduling, notifier, log, draining } = context
     this.#context = context
     const workers = context.workers.map(({ worker }) => worker)
-    this.#operations = workers.map(({ operation }) => operation.name)
+    this.#operations = workers.map(({ operation }) => operation)
     const quarantine = createQuarantine({ database, workers: context.workers, draining, log })
     this.#quarantine = singleFlight(quarantine, this.#onError('run-quarantined'))
     this.#rescuer = singleFlight(() => rescueOrphaned(controlDatabase, workers), this.#onError('rescue'))
@@ -192,12 +193,10 @@ export class MaintenanceTasks {
     const { controlDatabase, scheduling, wake } = this.#context
     this.#unansweredSince ??= performance.now()
     const rescues = !this.#isPaused && (isByTest || this.#mayRescue())
-    const due = await pollDueWork(
-      controlDatabase,
-      this.#context.workers.map(({ worker }) => worker.operation),
-      [...scheduling.schedules.keys()],
-      { scheduleNow: scheduleTime(scheduling), rescues },
-    )
+    const due = await pollDueWork(controlDatabase, this.#operations, [...scheduling.schedules.keys()], {
+      scheduleNow: scheduleTime(scheduling),
+      rescues,
+    })
     this.#unansweredSince = undefined
     this.#hasRelatives = due.hasParents || due.hasDependencies
     if (this.#isPaused) return due
