@@ -1601,19 +1601,17 @@ create function accepted.find_due_work(operations text[], heartbeat_seconds inte
  set jit to 'off'
 as $function$
 declare
-  searched text[];
+  due_before timestamptz := now() - make_interval(secs => rescue_seconds);
 begin
-  searched := array(
-    select r.operation from accepted.rescue r
-    where r.operation = any(operations) and r.checked_at < now() - make_interval(secs => rescue_seconds)
+  has_orphans := exists (
+    select from accepted.rescue r where r.operation = any(operations) and r.checked_at < due_before
   );
-  has_orphans := false;
-  if searched <> '{}' then
+  if has_orphans then
     -- A queue with orphaned jobs stays due, until a worker has rescued them.
     update accepted.rescue r set checked_at = now()
     where r.operation in (
       select due.operation from accepted.rescue due
-      where due.operation = any(searched) and due.checked_at < now() - make_interval(secs => rescue_seconds)
+      where due.operation = any(operations) and due.checked_at < due_before
       for update skip locked
     ) and not exists (
       select from unnest(operations, heartbeat_seconds) as heartbeat (operation, seconds)
@@ -1622,8 +1620,7 @@ begin
         and job.heartbeat_on < now() - make_interval(secs => heartbeat.seconds)
     );
     has_orphans := exists (
-      select from accepted.rescue r
-      where r.operation = any(searched) and r.checked_at < now() - make_interval(secs => rescue_seconds)
+      select from accepted.rescue r where r.operation = any(operations) and r.checked_at < due_before
     );
   end if;
   select
@@ -1661,7 +1658,7 @@ begin
     due_operations, has_schedules, has_quarantined, is_comparison_due, has_endings, has_parents, has_dependencies;
 end
 $function$;
-comment on function accepted.find_due_work(text[],integer[],text[],timestamp with time zone,double precision,double precision) is 'All work that a worker may have to do, if it runs these operations and fires these schedules. Reads at most the first job of each queue. A worker calls this function once a second, so that it also finds work whose notification was lost. Looks for jobs of dead workers if no worker has done so for rescue_seconds, unless that is null; has_orphans: there are some. is_comparison_due: for compare_seconds, no worker has compared jobs with the queue.';
+comment on function accepted.find_due_work(text[],integer[],text[],timestamp with time zone,double precision,double precision) is 'All work that a worker may have to do, if it runs these operations and fires these schedules. Of the waiting jobs, reads only the first one of each queue. A worker calls this function once a second, so that it also finds work whose notification was lost. has_orphans: there are jobs of dead workers. Looks for them only if no worker has done so for rescue_seconds, and not at all if that is null. is_comparison_due: for compare_seconds, no worker has compared jobs with the queue.';
 
 -- Run times
 

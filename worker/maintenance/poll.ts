@@ -61,7 +61,8 @@ export async function isQuarantinedDue(
   const statement = sql<{ is_due: boolean }>`
     select exists (
       select from accepted.quarantine
-      where operation = any(${operations.map(({ name }) => name)}::text[]) and reserved_until <= now() and not accepted.is_paused(operation)
+      where operation = any(${operations.map(({ name }) => name)}::text[])
+        and reserved_until <= now() and not accepted.is_paused(operation)
         and ${isQuarantinedJobDue(sql`quarantine.operation`, sql`quarantine.queue_id`)}
     ) as is_due`
   return (await statement.execute(kysely)).rows[0]?.is_due === true

@@ -1,7 +1,7 @@
 import { sql } from 'kysely'
 import type { Database } from '../../src/db/database.ts'
 import { rowLock } from '../../src/db/locks.ts'
-import { runUnprepared, useGenericPlan } from '../../src/db/plan-settings.ts'
+import { runWithGenericPlan, useGenericPlan } from '../../src/db/plan-settings.ts'
 import { isOutage } from '../../src/db/sqlstate.ts'
 import type { JobErrorColumn } from '../../src/db/tables.ts'
 import { followEnds } from '../../src/jobs/relatives.ts'
@@ -92,7 +92,7 @@ async function findOrphans({ kysely }: Database, workers: readonly OperationWork
     ) as heartbeat (operation, seconds)
     join turn using (operation)
     cross join lateral ${orphanedJobs(sql`heartbeat.operation`, sql`heartbeat.seconds`, maxBatchSize)} as orphan`
-  return (await runUnprepared(kysely, statement)).rows
+  return (await runWithGenericPlan(kysely, statement)).rows
 }
 
 /** Ends jobs. If their operation has `abandon`, only decides their ends: they end in the transaction of `abandon`. */
