@@ -4,6 +4,7 @@ import pg from 'pg'
 import t, { type Test } from 'tap'
 import { ended, get, post } from '../support/client.ts'
 import { run } from '../support/command.ts'
+import { findBlockedBackends } from '../support/database.ts'
 import { start } from '../support/program.ts'
 import { startReceiver, verify } from '../support/receiver.ts'
 import { until } from '../support/until.ts'
@@ -64,13 +65,8 @@ t.test('when a worker is killed before it commits, only one webhook is delivered
     select pg_advisory_lock(7);`)
   const doomed = await startWorker()
   const { body } = await post(`${api.url}/notes`, { text: 'x' })
-  await until(async () => {
-    const { rows } = await gate.query(
-      `select from pg_locks where locktype = 'advisory' and not granted
-        and database = (select oid from pg_database where datname = current_database())`,
-    )
-    return rows.length > 0
-  })
+  const query = async (text: string, values?: unknown[]) => (await gate.query(text, values)).rows
+  await until(async () => (await findBlockedBackends(query)).length > 0)
   await doomed.end('SIGKILL')
   await gate.query('select pg_advisory_unlock(7)')
   t.same(await deliveries(), [], 'the delivery was rolled back with the settle')

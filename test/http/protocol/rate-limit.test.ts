@@ -23,7 +23,7 @@ t.test(
     t.equal(first.headers.get('ratelimit-policy'), '"default";q=2;w=3600')
     t.match(first.headers.get('ratelimit'), /^"default";r=1;t=3600$/)
     const second = await post(`${url}/notes`, { text: '2' })
-    t.match(second.headers.get('ratelimit'), /^"default";r=0;t=3(600|5\\d\\d)$/)
+    t.match(second.headers.get('ratelimit'), /^"default";r=0;t=3(600|5\d\d)$/)
 
     const { status, headers, body } = await post(`${url}/notes`, { text: '3' }, { 'idempotency-key': 'b' })
     t.equal(status, 429)

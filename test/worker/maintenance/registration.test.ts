@@ -2,12 +2,12 @@ import { hostname } from 'node:os'
 import t from 'tap'
 import { uuid7 } from '../../../src/primitives/uuid.ts'
 import { deleteSilentWorkers, Registration } from '../../../worker/maintenance/registration.ts'
-import { openTestDatabase } from '../../support/database.ts'
+import { findBlockedBackends, openTestDatabase } from '../../support/database.ts'
 import { until } from '../../support/until.ts'
 
 t.test('a write that was still waiting for Postgres does not bring back a deleted row', async (t) => {
   const database = await openTestDatabase(t)
-  const query = async (text: string) => (await database.pool.query(text)).rows
+  const query = async (text: string, values?: unknown[]) => (await database.pool.query(text, values)).rows
   const registration = new Registration(database, uuid7(), ['word.say'])
   await registration.write('ready')
   await query(`
@@ -18,12 +18,7 @@ t.test('a write that was still waiting for Postgres does not bring back a delete
   for (const client of others) client.release()
   await blocker?.query('select pg_advisory_lock(1)')
   const written = registration.write('draining')
-  await until(async () => {
-    const waiting = await query(`
-      select from pg_locks where locktype = 'advisory' and not granted
-        and database = (select oid from pg_database where datname = current_database())`)
-    return waiting.length > 0
-  })
+  await until(async () => (await findBlockedBackends(query, '%insert into accepted.worker%')).length > 0)
   const deleted = registration.delete()
   // Without the wait for the write, the row is deleted in the meantime.
   await query('select from accepted.worker')
