@@ -1590,7 +1590,7 @@ comment on column accepted.schedule_request.requested_at is 'When it was request
 
 -- The poll of a worker
 
-create function accepted.find_due_work(operations text[], heartbeat_seconds integer[], schedules text[], schedule_now timestamp with time zone, rescue_seconds double precision, compare_seconds double precision, out due_operations text[], out has_schedules boolean, out has_quarantined boolean, out has_orphans boolean, out is_comparison_due boolean, out has_endings boolean, out has_parents boolean, out has_dependencies boolean)
+create function accepted.find_due_work(operations text[], heartbeat_seconds integer[], busy text[], schedules text[], schedule_now timestamp with time zone, rescue_seconds double precision, compare_seconds double precision, out due_operations text[], out has_schedules boolean, out has_quarantined boolean, out has_orphans boolean, out is_comparison_due boolean, out has_endings boolean, out has_parents boolean, out has_dependencies boolean)
  returns record
  language plpgsql
  set enable_seqscan to 'off'
@@ -1631,13 +1631,13 @@ begin
         where job.name = queue.name and job.state < 'active' and not job.blocked and job.start_after <= now()
         order by job.priority desc, job.created_on limit 1
       ) as next
-      where not exists (
+      where queue.name <> all(busy) and not exists (
         select from accepted.operation o
         where o.name = queue.name and (o.paused_at is not null or o.limit_has_key is not null)
       )
       union all
       select o.name from unnest(operations) as queue (name) join accepted.operation o on o.name = queue.name
-      where o.limit_has_key is not null and o.paused_at is null and (
+      where o.name <> all(busy) and o.limit_has_key is not null and o.paused_at is null and (
         exists (select from accepted.limit_key k where k.operation = o.name and k.next_at <= now())
         or exists (
           select from accepted.limit_arrival a
@@ -1658,7 +1658,7 @@ begin
     due_operations, has_schedules, has_quarantined, is_comparison_due, has_endings, has_parents, has_dependencies;
 end
 $function$;
-comment on function accepted.find_due_work(text[],integer[],text[],timestamp with time zone,double precision,double precision) is 'All work that a worker may have to do, if it runs these operations and fires these schedules. Of the waiting jobs, reads only the first one of each queue. A worker calls this function once a second, so that it also finds work whose notification was lost. has_orphans: there are jobs of dead workers. Looks for them only if no worker has done so for rescue_seconds, and not at all if that is null. is_comparison_due: for compare_seconds, no worker has compared jobs with the queue.';
+comment on function accepted.find_due_work(text[],integer[],text[],text[],timestamp with time zone,double precision,double precision) is 'All work that a worker may have to do, if it runs these operations and fires these schedules. Of the waiting jobs, reads only the first one of each queue, and none of the operations in busy. A worker calls this function once a second, so that it also finds work whose notification was lost. has_orphans: there are jobs of dead workers. Looks for them only if no worker has done so for rescue_seconds, and not at all if that is null. is_comparison_due: for compare_seconds, no worker has compared jobs with the queue.';
 
 -- Run times
 

@@ -6,18 +6,20 @@ export interface BackgroundTask {
   stop(): Promise<void>
 }
 
+/** Upper bound of {@link dutyCyclePause}, in milliseconds: what a run looks for must not wait for minutes. */
+const maxDutyCyclePauseMs = 30_000
 /**
- * Upper bound of {@link dutyCyclePause}, in milliseconds. A slow network can make a run take long although it did little
- * work. This bound keeps the pause after such a run short.
+ * Upper bound of the pause after a failed run, in milliseconds. Such a run took long because it waited for a dead network
+ * or for a lock, and not because it did much work.
  */
-const maxDutyCyclePauseMs = 5_000
+const maxPauseAfterFailureMs = 5_000
 
 /**
  * Returns how long to pause after a run, so that the runs take at most a given share of the time.
  *
  * @param durationMs how long the run took, in milliseconds
  * @param maxShare the largest share of the time, from 0 to 1
- * @returns milliseconds, at most 5,000
+ * @returns milliseconds, at most 30,000
  */
 export const dutyCyclePause = (durationMs: number, maxShare: number): number =>
   Math.min(durationMs * (1 / maxShare - 1), maxDutyCyclePauseMs)
@@ -38,9 +40,13 @@ export function every({ intervalMs, run, onError, maxShare = 1 }: PeriodicOption
   const loop = async () => {
     while (!stopping.signal.aborted) {
       const startedAt = performance.now()
-      await run().catch(onError)
-      const pauseMs = Math.max(intervalMs, dutyCyclePause(performance.now() - startedAt, maxShare))
-      await delay(pauseMs, undefined, { signal: stopping.signal }).catch(() => {})
+      let maxPauseMs = maxDutyCyclePauseMs
+      await run().catch((error: Error) => {
+        maxPauseMs = maxPauseAfterFailureMs
+        onError(error)
+      })
+      const pauseMs = Math.min(dutyCyclePause(performance.now() - startedAt, maxShare), maxPauseMs)
+      await delay(Math.max(intervalMs, pauseMs), undefined, { signal: stopping.signal }).catch(() => {})
     }
   }
   const looping = loop()

@@ -5,7 +5,7 @@ import type { BegunJob } from './begun-job.ts'
 import { type ClaimedRow, claimedColumns } from './claim.ts'
 
 /** Claims that scan the whole queue take at most this share of the time. */
-const maxFullScanShare = 0.1
+const maxFullScanShare = 0.05
 /** A claim in turn that reads more index entries per job than this has read entries of jobs that were claimed earlier. */
 const maxEntriesPerJob = 10
 /** Up to this number of index entries, a claim in turn is fast anyway. */
@@ -45,8 +45,8 @@ interface TurnRow extends CursorRow {
  * While there are at most as many jobs as a claim takes, it takes the oldest ones. Most of these claims skip the oldest
  * jobs of the queue: they start at the floor, the creation time of the oldest job of the previous claim. A claim that
  * starts at the beginning of the queue is a full scan. It is slow while a transaction holds an old snapshot: the index
- * then keeps an entry for every row that was claimed since, and the full scan reads all of these entries. Full scans
- * take at most a tenth of the time.
+ * then keeps an entry for every row that was claimed since, and the full scan reads all of these entries. Meanwhile the
+ * worker claims nothing. Full scans take at most a twentieth of the time, and are at most 30 s apart.
  *
  * When a claim was full, more jobs may wait. Then the principals of these jobs take turns. Such a claim has no floor, so
  * it counts as a full scan if it has read the entries of many jobs that were claimed earlier. If it finds the jobs of

@@ -25,8 +25,10 @@ t.test(
   async (t) => {
     const jobs = await openJobs(t, [say])
     await jobs.work(handlersFor(say, { settle: writeEffects }))
-    const unnotified = await jobs.add(say, { word: 'unnotified' })
-    t.match(await jobs.ended(unnotified), { status: 'succeeded' })
+    for (const word of ['while the worker is idle', 'when it has just claimed']) {
+      const unnotified = await jobs.add(say, { word })
+      t.match(await jobs.ended(unnotified), { status: 'succeeded' })
+    }
 
     const blocker = await jobs.database.pool.connect()
     t.teardown(() => blocker.release(true))

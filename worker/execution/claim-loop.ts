@@ -24,6 +24,7 @@ export class ClaimLoop {
   readonly #active = new Set<Claim>()
   #runningBatches = 0
   #runs = 0
+  #hasClaimed = false
   /** There may be work: the loop was notified, or its last claim was full. */
   #isWoken = true
   #isClaiming = false
@@ -71,6 +72,13 @@ export class ClaimLoop {
   /** How many batches, or jobs with `perform`, this loop has started to run. */
   get runs(): number {
     return this.#runs
+  }
+
+  /** Returns whether this loop has claimed jobs since the last call of this method. */
+  hasClaimedSinceLastCall(): boolean {
+    const hasClaimed = this.#hasClaimed
+    this.#hasClaimed = false
+    return hasClaimed
   }
 
   /** Returns whether no job is running, and the last claim found no more due jobs. */
@@ -176,7 +184,9 @@ export class ClaimLoop {
       const claims = await this.#worker.claims.claim(limit, this.wake, this.#active)
       // When a claim is full, there are probably more due jobs.
       if (claims.length === limit) this.#isWoken = true
-      if (claims.length > 0) void this.run(claims)
+      if (claims.length === 0) return
+      this.#hasClaimed = true
+      void this.run(claims)
     } catch (error) {
       this.#report(error, 'Jobs could not be claimed; trying again with the next poll')
     } finally {

@@ -24,20 +24,27 @@ export interface DueWork {
   hasDependencies: boolean
 }
 
+export interface PollOptions {
+  /** Operations of which no due jobs are looked for. Default: none. */
+  busy?: readonly string[]
+  /** The time by which the schedules fire. Default: the time of the database. */
+  scheduleNow?: RawBuilder<Date>
+  /** Whether this worker rescues jobs; otherwise it leaves the search for orphaned jobs to others. Default: true. */
+  rescues?: boolean
+}
+
 /**
  * Looks in one statement for all work that a worker may have to do. Finds work whose notification was lost. An idle
  * worker sends no other query as often as this one.
  *
  * @param operations the operations that this worker runs
  * @param schedules the schedules that this worker fires
- * @param options.scheduleNow the time by which they fire
- * @param options.rescues whether this worker rescues jobs; otherwise it leaves the search for orphaned jobs to others
  */
 export async function pollDueWork(
   { kysely }: Database,
   operations: readonly Pick<Operation, 'name' | 'heartbeatSeconds'>[],
   schedules: readonly string[],
-  { scheduleNow = sql`now()`, rescues = true }: { scheduleNow?: RawBuilder<Date>; rescues?: boolean } = {},
+  { busy = [], scheduleNow = sql`now()`, rescues = true }: PollOptions = {},
 ): Promise<DueWork> {
   const { rows } = await sql<DueWork>`
     select
@@ -46,7 +53,7 @@ export async function pollDueWork(
       has_parents as "hasParents", has_dependencies as "hasDependencies"
     from accepted.find_due_work(
       ${operations.map(({ name }) => name)}::text[],
-      ${operations.map(({ heartbeatSeconds }) => heartbeatSeconds)}::integer[],
+      ${operations.map(({ heartbeatSeconds }) => heartbeatSeconds)}::integer[], ${busy}::text[],
       ${schedules}::text[], ${scheduleNow}, ${rescues ? rescueIntervalMs / 1000 : null}::float8,
       ${compareIntervalMs / 1000}::float8
     )`.execute(kysely)

@@ -16,7 +16,8 @@ async function setUp(t: Test) {
     jobs.database,
     operations.map(({ name }) => name),
   )
-  const poll = (some = operations, rescues = true) => pollDueWork(jobs.database, some, [], { rescues })
+  const poll = (some = operations, rescues = true, busy: string[] = []) =>
+    pollDueWork(jobs.database, some, [], { rescues, busy })
   const searchedAt = async () => {
     const [row] = await jobs.query(`select checked_at from accepted.rescue where operation = 'word.once'`)
     return row?.checked_at
@@ -42,6 +43,8 @@ t.test('a poll finds the operations with a due job that are not paused', async (
   const due = async () => (await poll()).operations.sort()
   t.same(await due(), ['word.limited', 'word.once'])
   t.same((await poll([once])).operations, ['word.once'], 'only operations of the worker')
+  t.same((await poll(operations, true, ['word.once'])).operations, ['word.limited'])
+  t.same((await poll(operations, true, ['word.limited'])).operations, ['word.once'])
   await jobs.query(`select accepted.pause('word.once'), accepted.pause('word.limited')`)
   t.same(await due(), [])
   await jobs.query(`select accepted.resume('word.once')`)
