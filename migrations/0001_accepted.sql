@@ -1026,10 +1026,12 @@ $$;
 
 comment on function accepted.begin_claimed is 'Sets claimed jobs to running. attempts contains the number of the attempt for each id. Leaves out jobs that another transaction has locked, jobs that have ended, and jobs whose cancellation was requested. is_key_taken: another job holds the idempotency key in the dedup table; its record may have expired.';
 
--- The condition on started_on keeps pg-boss from using this index, because the statements with which pg-boss completes
--- jobs have no such condition. These statements must find the jobs by the primary key. While a transaction holds an old
--- snapshot, this index is full of entries of jobs that are no longer active.
-create index accepted_active_idx on accepted_queue.job (name) where state = 'active' and started_on is not null;
+-- The conditions on times keep pg-boss from using this index to complete jobs, because its statements for that have no such
+-- conditions. They must find the jobs by the primary key. While a transaction holds an old snapshot, this index is full of
+-- entries of jobs that are no longer active. The searches of pg-boss for expired attempts and overdue heartbeats imply one
+-- condition each. Without this index, the search for heartbeats reads the whole queue.
+create index accepted_active_idx on accepted_queue.job (name)
+  where state = 'active' and (started_on is not null or heartbeat_on is not null);
 
 comment on index accepted_queue.accepted_active_idx is 'Rescue: finds the jobs of dead workers.';
 

@@ -947,7 +947,7 @@ end
 $function$;
 comment on function accepted.begin_claimed(text,jsonb,uuid) is 'Sets claimed jobs to running. attempts contains the number of the attempt for each id. Leaves out jobs that another transaction has locked, jobs that have ended, and jobs whose cancellation was requested. is_key_taken: another job holds the idempotency key in the dedup table; its record may have expired.';
 
-create index accepted_active_idx on accepted_queue.job using btree (name) where ((state = 'active'::accepted_queue.job_state) and (started_on is not null));
+create index accepted_active_idx on accepted_queue.job using btree (name) where ((state = 'active'::accepted_queue.job_state) and ((started_on is not null) or (heartbeat_on is not null)));
 comment on index accepted_queue.accepted_active_idx is 'Rescue: finds the jobs of dead workers.';
 
 create index accepted_unsuccessful_idx on accepted_queue.job using btree (completed_on) where (state = any (array['cancelled'::accepted_queue.job_state, 'failed'::accepted_queue.job_state]));
