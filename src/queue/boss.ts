@@ -34,9 +34,10 @@ export async function startBoss(database: Database, options: BossOptions): Promi
     schedule: false,
     // Lets pg-boss delete old rows and expire attempts. The rescuer, not pg-boss, handles dead workers.
     supervise: options.supervise,
-    superviseIntervalSeconds: 15,
+    // Each time, pg-boss reads the whole queue, and while a transaction holds an old snapshot also the dead rows.
+    superviseIntervalSeconds: 30,
     // How often pg-boss counts the backlog that the metrics show.
-    monitorIntervalSeconds: 15,
+    monitorIntervalSeconds: 30,
     maintenanceIntervalSeconds: 300,
     // pg-boss checks dependencies between queue rows at this interval. We use no such dependencies.
     flowIntervalSeconds: 60,
