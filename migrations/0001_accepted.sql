@@ -1026,12 +1026,12 @@ $$;
 
 comment on function accepted.begin_claimed is 'Sets claimed jobs to running. attempts contains the number of the attempt for each id. Leaves out jobs that another transaction has locked, jobs that have ended, and jobs whose cancellation was requested. is_key_taken: another job holds the idempotency key in the dedup table; its record may have expired.';
 
--- The conditions on times keep pg-boss from using this index to complete jobs, because its statements for that have no such
--- conditions. They must find the jobs by the primary key. While a transaction holds an old snapshot, this index is full of
--- entries of jobs that are no longer active. The searches of pg-boss for expired attempts and overdue heartbeats imply one
--- condition each. Without this index, the search for heartbeats reads the whole queue.
+-- The statements with which pg-boss completes jobs must find them by the primary key. While a transaction holds an old
+-- snapshot, this index is full of entries of jobs that are no longer active. So it has a condition that does not follow
+-- from those of these statements. It follows from those of two other statements of pg-boss: the search for expired
+-- attempts, and the search for overdue heartbeats, which would read the whole queue without this index.
 create index accepted_active_idx on accepted_queue.job (name)
-  where state = 'active' and (started_on is not null or heartbeat_on is not null);
+  where state = 'active' and (started_on is not null or heartbeat_seconds is not null);
 
 comment on index accepted_queue.accepted_active_idx is 'Rescue: finds the jobs of dead workers.';
 
@@ -5142,7 +5142,7 @@ as $$
   cross join lateral accepted.principal_waits(named.name, 200) turn;
 $$;
 
-comment on function accepted.operation_metrics is 'What the metrics show of each operation. ready is exact up to 500 jobs; above that, it is what pg-boss counted in the last 15 seconds. oldest_seconds is how long the oldest of the next 500 jobs has been due. limited_keys is how many keys wait for the limit of the operation, up to 200; null without a limit. The last three columns are those of accepted.principal_waits, up to 200 principals; null with a limit.';
+comment on function accepted.operation_metrics is 'What the metrics show of each operation. ready is exact up to 500 jobs; above that, it is what pg-boss counted in the last 30 seconds. oldest_seconds is how long the oldest of the next 500 jobs has been due. limited_keys is how many keys wait for the limit of the operation, up to 200; null without a limit. The last three columns are those of accepted.principal_waits, up to 200 principals; null with a limit.';
 
 create function accepted.database_metrics(
   out workers bigint,
@@ -5818,7 +5818,7 @@ left join accepted_queue.queue on queue.name = operation.name
 cross join lateral accepted.count_waiting(operation.name, 10000) waiting
 order by operation.name;
 
-comment on view accepted.backlog is 'How many jobs wait and run, per operation. Counts up to 10,000 jobs of an operation that are ready, and 10,000 that are deferred. Above that, the numbers are those that pg-boss counts every 15 seconds while a worker runs.';
+comment on view accepted.backlog is 'How many jobs wait and run, per operation. Counts up to 10,000 jobs of an operation that are ready, and 10,000 that are deferred. Above that, the numbers are those that pg-boss counts every 30 seconds while a worker runs.';
 comment on column accepted.backlog.operation is 'The operation.';
 comment on column accepted.backlog.ready is 'Jobs that are due. They could start now, unless they wait for the limit of the operation.';
 comment on column accepted.backlog.deferred is 'Jobs that are due later: deferred, or waiting for their retry.';

@@ -947,7 +947,7 @@ end
 $function$;
 comment on function accepted.begin_claimed(text,jsonb,uuid) is 'Sets claimed jobs to running. attempts contains the number of the attempt for each id. Leaves out jobs that another transaction has locked, jobs that have ended, and jobs whose cancellation was requested. is_key_taken: another job holds the idempotency key in the dedup table; its record may have expired.';
 
-create index accepted_active_idx on accepted_queue.job using btree (name) where ((state = 'active'::accepted_queue.job_state) and ((started_on is not null) or (heartbeat_on is not null)));
+create index accepted_active_idx on accepted_queue.job using btree (name) where ((state = 'active'::accepted_queue.job_state) and ((started_on is not null) or (heartbeat_seconds is not null)));
 comment on index accepted_queue.accepted_active_idx is 'Rescue: finds the jobs of dead workers.';
 
 create index accepted_unsuccessful_idx on accepted_queue.job using btree (completed_on) where (state = any (array['cancelled'::accepted_queue.job_state, 'failed'::accepted_queue.job_state]));
@@ -4713,7 +4713,7 @@ as $function$
   ) due
   cross join lateral accepted.principal_waits(named.name, 200) turn;
 $function$;
-comment on function accepted.operation_metrics(text[]) is 'What the metrics show of each operation. ready is exact up to 500 jobs; above that, it is what pg-boss counted in the last 15 seconds. oldest_seconds is how long the oldest of the next 500 jobs has been due. limited_keys is how many keys wait for the limit of the operation, up to 200; null without a limit. The last three columns are those of accepted.principal_waits, up to 200 principals; null with a limit.';
+comment on function accepted.operation_metrics(text[]) is 'What the metrics show of each operation. ready is exact up to 500 jobs; above that, it is what pg-boss counted in the last 30 seconds. oldest_seconds is how long the oldest of the next 500 jobs has been due. limited_keys is how many keys wait for the limit of the operation, up to 200; null without a limit. The last three columns are those of accepted.principal_waits, up to 200 principals; null with a limit.';
 
 create function accepted.database_metrics(out workers bigint, out draining_workers bigint, out silent_workers bigint, out oldest_transaction_seconds double precision, out xmin_age bigint, out hidden_sessions bigint, out partitions_ahead integer, out dead_rows jsonb, out enabled_endpoints bigint, out failing_endpoints bigint, out disabled_endpoints bigint)
  returns record
@@ -5412,7 +5412,7 @@ create view accepted.backlog as
      left join accepted_queue.queue on queue.name = operation.name
      cross join lateral accepted.count_waiting(operation.name, 10000) waiting(ready, deferred, oldest_due_at)
   order by operation.name;
-comment on view accepted.backlog is 'How many jobs wait and run, per operation. Counts up to 10,000 jobs of an operation that are ready, and 10,000 that are deferred. Above that, the numbers are those that pg-boss counts every 15 seconds while a worker runs.';
+comment on view accepted.backlog is 'How many jobs wait and run, per operation. Counts up to 10,000 jobs of an operation that are ready, and 10,000 that are deferred. Above that, the numbers are those that pg-boss counts every 30 seconds while a worker runs.';
 comment on column accepted.backlog.operation is 'The operation.';
 comment on column accepted.backlog.ready is 'Jobs that are due. They could start now, unless they wait for the limit of the operation.';
 comment on column accepted.backlog.deferred is 'Jobs that are due later: deferred, or waiting for their retry.';

@@ -19,7 +19,7 @@ interface Backlog {
   paused_reason: string | null
 }
 
-/** Above this number, `accepted.backlog` has the number that pg-boss counted in the last 15 seconds. */
+/** Above this number, `accepted.backlog` has the number that pg-boss counted in the last 30 seconds. */
 const maxCounted = 10_000
 
 async function backlog({ query, note }: CheckContext): Promise<Finding[]> {

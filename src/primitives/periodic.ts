@@ -6,23 +6,22 @@ export interface BackgroundTask {
   stop(): Promise<void>
 }
 
-/** Upper bound of {@link dutyCyclePause}, in milliseconds: what a run looks for must not wait for minutes. */
-const maxDutyCyclePauseMs = 30_000
 /**
- * Upper bound of the pause after a failed run, in milliseconds. Such a run took long because it waited for a dead network
- * or for a lock, and not because it did much work.
+ * The default of the upper bound of {@link dutyCyclePause}, in milliseconds. A slow network can make a run take long
+ * although it did little work. This bound keeps the pause after such a run short.
  */
-const maxPauseAfterFailureMs = 5_000
+const defaultMaxPauseMs = 5_000
 
 /**
  * Returns how long to pause after a run, so that the runs take at most a given share of the time.
  *
  * @param durationMs how long the run took, in milliseconds
  * @param maxShare the largest share of the time, from 0 to 1
- * @returns milliseconds, at most 30,000
+ * @param maxPauseMs the longest pause, in milliseconds. Default 5,000
+ * @returns milliseconds
  */
-export const dutyCyclePause = (durationMs: number, maxShare: number): number =>
-  Math.min(durationMs * (1 / maxShare - 1), maxDutyCyclePauseMs)
+export const dutyCyclePause = (durationMs: number, maxShare: number, maxPauseMs: number = defaultMaxPauseMs): number =>
+  Math.min(durationMs * (1 / maxShare - 1), maxPauseMs)
 
 export interface PeriodicOptions {
   /** The shortest pause between two runs, in milliseconds. */
@@ -32,20 +31,22 @@ export interface PeriodicOptions {
   onError(error: Error): void
   /** The largest share of the time that runs may take, from 0 to 1. Default 1: no bound. */
   maxShare?: number
+  /** The longest pause that `maxShare` may cause, in milliseconds. Default 5,000. */
+  maxPauseMs?: number
 }
 
 /** Calls `run` immediately and then at intervals. Two runs never overlap. */
-export function every({ intervalMs, run, onError, maxShare = 1 }: PeriodicOptions): BackgroundTask {
+export function every({ intervalMs, run, onError, maxShare = 1, maxPauseMs }: PeriodicOptions): BackgroundTask {
   const stopping = new AbortController()
   const loop = async () => {
+    let lastMs = 0
     while (!stopping.signal.aborted) {
       const startedAt = performance.now()
-      let maxPauseMs = maxDutyCyclePauseMs
-      await run().catch((error: Error) => {
-        maxPauseMs = maxPauseAfterFailureMs
-        onError(error)
-      })
-      const pauseMs = Math.min(dutyCyclePause(performance.now() - startedAt, maxShare), maxPauseMs)
+      await run().catch(onError)
+      const durationMs = performance.now() - startedAt
+      // A single slow run may only have waited, for example for a lock.
+      const pauseMs = dutyCyclePause(Math.min(durationMs, lastMs), maxShare, maxPauseMs)
+      lastMs = durationMs
       await delay(Math.max(intervalMs, pauseMs), undefined, { signal: stopping.signal }).catch(() => {})
     }
   }

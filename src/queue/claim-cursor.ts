@@ -6,6 +6,8 @@ import { type ClaimedRow, claimedColumns } from './claim.ts'
 
 /** Claims that scan the whole queue take at most this share of the time. */
 const maxFullScanShare = 0.05
+/** The longest pause between full scans, in milliseconds. Deferred jobs that become due may wait for the next one. */
+const maxPauseMs = 30_000
 /** A claim in turn that reads more index entries per job than this has read entries of jobs that were claimed earlier. */
 const maxEntriesPerJob = 10
 /** Up to this number of index entries, a claim in turn is fast anyway. */
@@ -45,8 +47,9 @@ interface TurnRow extends CursorRow {
  * While there are at most as many jobs as a claim takes, it takes the oldest ones. Most of these claims skip the oldest
  * jobs of the queue: they start at the floor, the creation time of the oldest job of the previous claim. A claim that
  * starts at the beginning of the queue is a full scan. It is slow while a transaction holds an old snapshot: the index
- * then keeps an entry for every row that was claimed since, and the full scan reads all of these entries. Meanwhile the
- * worker claims nothing. Full scans take at most a twentieth of the time, and are at most 30 s apart.
+ * then keeps an entry for every row that was claimed since, and the full scan reads all of these entries. Until it ends,
+ * no other job of the queue is claimed. So full scans take at most a twentieth of the time, as long as the pause between
+ * two of them need not be longer than {@link maxPauseMs}.
  *
  * When a claim was full, more jobs may wait. Then the principals of these jobs take turns. Such a claim has no floor, so
  * it counts as a full scan if it has read the entries of many jobs that were claimed earlier. If it finds the jobs of
@@ -60,6 +63,8 @@ export class ClaimCursor {
   /** The creation time of the oldest job of the previous claim. The next claim starts there. */
   #floor: string | undefined
   #nextFullScanAt = Number.NEGATIVE_INFINITY
+  /** How long the last full scan took, in milliseconds. */
+  #fullScanMs = Number.POSITIVE_INFINITY
   #nextTurnAt = Number.NEGATIVE_INFINITY
   /** Number of claims until the next one in turn. */
   #claimsUntilTurn = 0
@@ -113,9 +118,8 @@ export class ClaimCursor {
     this.#claimsUntilTurn = isAlone(rows, this.#lastTurn?.principal) ? claimsBetweenTurns : 0
     this.#lastTurn = last
     if (last.readEntries > fewEntries + maxEntriesPerJob * limit) {
-      const endedAt = performance.now()
-      this.#nextTurnAt = endedAt + dutyCyclePause(endedAt - startedAt, maxFullScanShare)
-      this.#nextFullScanAt = this.#nextTurnAt
+      this.#pauseFullScans(startedAt)
+      this.#nextTurnAt = this.#nextFullScanAt
     }
     return rows
   }
@@ -126,8 +130,7 @@ export class ClaimCursor {
     const rows = await this.#run<ScannedRow>(sql`
       select ${claimedColumns}, waited_seconds as "waitedSeconds", floor
       from accepted.claim(${this.#queue}, ${limit}, coalesce(${from ?? null}::timestamptz - ${overlap}, '-infinity'))`)
-    const endedAt = performance.now()
-    if (from === undefined) this.#nextFullScanAt = endedAt + dutyCyclePause(endedAt - startedAt, maxFullScanShare)
+    if (from === undefined) this.#pauseFullScans(startedAt)
     this.#floor = rows[0]?.floor ?? from
     // The previous claim was full. If its jobs had a higher priority, older jobs with a lower priority may be left.
     if (onMore && this.#wasFull && rows.length < limit && from !== undefined) this.#callAtNextFullScan(onMore)
@@ -154,6 +157,16 @@ export class ClaimCursor {
         order by place`
       : sql<Row>`select claimed.*, null as begun from (${claim}) claimed`
     return (await statement.execute(this.#db)).rows
+  }
+
+  /** Allows the next full scan after a pause. */
+  #pauseFullScans(startedAt: number): void {
+    const endedAt = performance.now()
+    const durationMs = endedAt - startedAt
+    // A single slow scan may only have waited, for a connection or for the network.
+    const shorterMs = Math.min(durationMs, this.#fullScanMs)
+    this.#fullScanMs = durationMs
+    this.#nextFullScanAt = endedAt + dutyCyclePause(shorterMs, maxFullScanShare, maxPauseMs)
   }
 
   #callAtNextFullScan(onMore: () => void): void {

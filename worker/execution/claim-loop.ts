@@ -74,9 +74,12 @@ export class ClaimLoop {
     return this.#runs
   }
 
-  /** Returns whether this loop has claimed jobs since the last call of this method. */
+  /**
+   * Returns whether this loop has claimed jobs since the last call of this method, so that its next claim reads little.
+   * False for jobs in groups: their claims always read all waiting jobs.
+   */
   hasClaimedSinceLastCall(): boolean {
-    const hasClaimed = this.#hasClaimed
+    const hasClaimed = this.#hasClaimed && this.#worker.operation.groupConcurrency === undefined
     this.#hasClaimed = false
     return hasClaimed
   }

@@ -25,7 +25,7 @@ export interface DueWork {
 }
 
 export interface PollOptions {
-  /** Operations of which no due jobs are looked for. Default: none. */
+  /** Operations whose due jobs need not be found. Default: none. */
   busy?: readonly string[]
   /** The time by which the schedules fire. Default: the time of the database. */
   scheduleNow?: RawBuilder<Date>

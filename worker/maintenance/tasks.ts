@@ -53,18 +53,17 @@ const pollIntervalMs = 1_000
  * Polls take at most this share of the time. A poll can be slow: while a transaction holds an old snapshot, the poll
  * reads every row that was claimed since then.
  */
-const maxPollShare = 0.05
+const maxPollShare = 0.1
+/** The longest pause that this causes. A poll also finds the jobs of dead workers, which must not wait for long. */
+const maxPollPauseMs = 10_000
 const cancellationPollIntervalMs = 2_000
+const minuteMs = 60_000
 const runTimesIntervalMs = 1_000
-const schedulesIntervalMs = 60_000
-const partitionsIntervalMs = 60 * 60 * 1_000
+const partitionsIntervalMs = 60 * minuteMs
 const missedIntervalMs = 10_000
-const pruneIntervalMs = 10 * 60 * 1_000
-const oldChangesIntervalMs = 60_000
-const limitsIntervalMs = 60_000
+const pruneIntervalMs = 10 * minuteMs
 /** How often {@link MaintenanceTasks.pollNow} looks whether a quarantined job may run. */
 const quarantinePollIntervalMs = 50
-const throughputIntervalMs = 60_000
 /** The worker is unhealthy when a poll has waited this long for its answer. */
 const pollTimeoutMs = 5_000
 
@@ -89,7 +88,6 @@ export class MaintenanceTasks {
   #hasRelatives = true
   #isPaused = false
   #isRunByTest = false
-
   constructor(context: MaintenanceContext) {
     const { database, controlDatabase, boss, scheduling, notifier, log, draining } = context
     this.#context = context
@@ -109,11 +107,11 @@ export class MaintenanceTasks {
       this.#every('heartbeats', heartbeatIntervalMs, () => this.#sendHeartbeats()),
       this.#every('cancellations', cancellationPollIntervalMs, () => context.cancellations.poll()),
       this.#every('run-times', runTimesIntervalMs, () => context.runTimes.write()),
-      this.#every('write-schedules', schedulesIntervalMs, async () => void (await writeSchedules(scheduling))),
+      this.#every('write-schedules', minuteMs, async () => void (await writeSchedules(scheduling))),
       this.#every('partitions', partitionsIntervalMs, () => maintainPartitions(database, log, draining)),
-      this.#every('delete-old-changes', oldChangesIntervalMs, () => deleteOldChanges(database, draining), maxPollShare),
-      this.#every('maintain-limits', limitsIntervalMs, () => maintainLimits(database), maxPollShare),
-      this.#every('record-throughput', throughputIntervalMs, () => recordThroughput(database), maxPollShare),
+      this.#every('delete-old-changes', minuteMs, () => deleteOldChanges(database, draining), maxPollShare),
+      this.#every('maintain-limits', minuteMs, () => maintainLimits(database), maxPollShare),
+      this.#every('record-throughput', minuteMs, () => recordThroughput(database), maxPollShare),
       this.#every('prune-quarantine', pruneIntervalMs, () => pruneQuarantine(database)),
       this.#every('resolve-missed', missedIntervalMs, async () => {
         if (this.#hasRelatives) await resolveMissed(database, notifier)
@@ -181,7 +179,7 @@ export class MaintenanceTasks {
   }
 
   #every(task: string, intervalMs: number, run: () => Promise<void>, maxShare = 1): BackgroundTask {
-    return every({ intervalMs, run, onError: this.#onError(task), maxShare })
+    return every({ intervalMs, run, onError: this.#onError(task), maxShare, maxPauseMs: maxPollPauseMs })
   }
 
   #mayRescue(): boolean {
@@ -192,7 +190,7 @@ export class MaintenanceTasks {
     const { controlDatabase, scheduling, wake, workers } = this.#context
     this.#unansweredSince ??= performance.now()
     const rescues = !this.#isPaused && (isByTest || this.#mayRescue())
-    // A loop that claims now and then finds due jobs itself, at a lower cost. The wake makes up for a lost notification.
+    // Loops that have just claimed jobs find due jobs themselves, and read less for that.
     const claiming = workers.filter(({ loop }) => loop.hasClaimedSinceLastCall())
     const busy = isByTest ? [] : claiming.map(({ worker }) => worker.operation.name)
     const options = { busy, scheduleNow: scheduleTime(scheduling), rescues }
@@ -200,9 +198,11 @@ export class MaintenanceTasks {
     this.#unansweredSince = undefined
     this.#hasRelatives = due.hasParents || due.hasDependencies
     if (this.#isPaused) return due
-    wake([...due.operations, ...busy])
+    wake(due.operations)
     if (due.hasSchedules) this.#scheduler.run()
     if (due.hasQuarantined) this.#quarantine.run()
+    // Makes up for lost notifications. The quarantine has just looked which loops have due jobs.
+    wake(busy)
     if (due.hasOrphans) this.#rescuer.run()
     if (due.isReconcileDue) this.#reconciler.run()
     if (due.hasEndings) this.#endings.run()
