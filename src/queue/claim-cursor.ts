@@ -48,8 +48,8 @@ interface TurnRow extends CursorRow {
  * jobs of the queue: they start at the floor, the creation time of the oldest job of the previous claim. A claim that
  * starts at the beginning of the queue is a full scan. It is slow while a transaction holds an old snapshot: the index
  * then keeps an entry for every row that was claimed since, and the full scan reads all of these entries. Until it ends,
- * no other job of the queue is claimed. So full scans take at most a twentieth of the time, as long as the pause between
- * two of them need not be longer than {@link maxPauseMs}.
+ * no other job of the queue is claimed. So the pause after a full scan is nineteen times as long as the scan, but at most
+ * {@link maxPauseMs}.
  *
  * When a claim was full, more jobs may wait. Then the principals of these jobs take turns. Such a claim has no floor, so
  * it counts as a full scan if it has read the entries of many jobs that were claimed earlier. If it finds the jobs of

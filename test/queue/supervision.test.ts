@@ -9,7 +9,7 @@ import { Word } from '../worker/support.ts'
 const say = defineOperation({ name: 'word.say', input: Word })
 const waitingJobs = 20_000
 
-t.test('pg-boss finds expired attempts and overdue heartbeats by an index for that', async (t) => {
+t.test('pg-boss finds expired attempts and overdue heartbeats by our index, but no jobs that end', async (t) => {
   const jobs = await openJobs(t, [say])
   // One connection, so that all that was read counts before the last query.
   const database = openDatabase({ ...jobs.database.options, poolSize: 1 })

@@ -84,10 +84,12 @@ export class MaintenanceTasks {
    * The start time of the poll that still waits for its answer, by `performance.now()`; undefined when no poll waits.
    */
   #unansweredSince: number | undefined = performance.now()
+
   /** Whether a job waits for its children or for another job. */
   #hasRelatives = true
   #isPaused = false
   #isRunByTest = false
+
   constructor(context: MaintenanceContext) {
     const { database, controlDatabase, boss, scheduling, notifier, log, draining } = context
     this.#context = context
@@ -182,14 +184,10 @@ export class MaintenanceTasks {
     return every({ intervalMs, run, onError: this.#onError(task), maxShare, maxPauseMs: maxPollPauseMs })
   }
 
-  #mayRescue(): boolean {
-    return !this.#isRunByTest && this.#connection.isStable()
-  }
-
   async #poll({ isByTest = false } = {}): Promise<DueWork> {
     const { controlDatabase, scheduling, wake, workers } = this.#context
     this.#unansweredSince ??= performance.now()
-    const rescues = !this.#isPaused && (isByTest || this.#mayRescue())
+    const rescues = !this.#isPaused && (isByTest || (!this.#isRunByTest && this.#connection.isStable()))
     // Loops that have just claimed jobs find due jobs themselves, and read less for that.
     const claiming = workers.filter(({ loop }) => loop.hasClaimedSinceLastCall())
     const busy = isByTest ? [] : claiming.map(({ worker }) => worker.operation.name)
@@ -201,7 +199,7 @@ export class MaintenanceTasks {
     wake(due.operations)
     if (due.hasSchedules) this.#scheduler.run()
     if (due.hasQuarantined) this.#quarantine.run()
-    // Makes up for lost notifications. The quarantine has just looked which loops have due jobs.
+    // Makes up for lost notifications. Comes after the quarantine, which rests while a loop is awake.
     wake(busy)
     if (due.hasOrphans) this.#rescuer.run()
     if (due.isReconcileDue) this.#reconciler.run()
